@@ -1,0 +1,1 @@
+"""Emotion -> numbers: values, tracks, charts, banks, directions, encoders, fusion and their files."""

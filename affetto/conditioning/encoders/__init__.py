@@ -1,0 +1,1 @@
+"""Emotion read from text, speech, MIDI and faces."""

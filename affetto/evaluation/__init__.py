@@ -1,0 +1,1 @@
+"""Critics and metrics: how well what was asked for was got."""

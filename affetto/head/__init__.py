@@ -1,0 +1,1 @@
+"""The head that every face of affetto is made of: its shape, its 52 expressions, and its renderers."""

@@ -1,0 +1,1 @@
+"""Reading and writing media. The only room that decodes files from outside."""

@@ -1,0 +1,1 @@
+"""Face animation: the ARKit curves and the files and streams that carry them."""

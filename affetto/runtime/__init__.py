@@ -1,0 +1,1 @@
+"""What every room stands on: errors with exit codes, devices, attention, progress, safe file writing."""
