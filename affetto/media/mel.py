@@ -53,7 +53,9 @@ def log_mel(waveform: Float[Tensor, "*clip sample"], spec: MelSpec) -> Float[Ten
         samples = torch.nn.functional.pad(samples, (pad, pad + spec.hop))
         window = torch.hann_window(spec.window, device=samples.device)
         flat = samples.reshape(-1, samples.shape[-1])
-        spectrum = torch.stft(flat, spec.fft, spec.hop, spec.window, window, center=False, return_complex=True)
+        spectrum = torch.stft(
+            flat, spec.fft, spec.hop, spec.window, window, center=False, return_complex=True
+        )
         power = spectrum[..., :frames].abs().square() / window.sum().square()
         mels = torch.log(mel_filters(spec).to(power.device) @ power + spec.floor)
     return mels.reshape(*waveform.shape[:-1], spec.bands, frames)

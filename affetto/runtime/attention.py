@@ -37,7 +37,9 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, hidden: Float[Tensor, "batch frame width"], bias: Float[Tensor, "*batch_head frame frame"] | None = None
+        self,
+        hidden: Float[Tensor, "batch frame width"],
+        bias: Float[Tensor, "*batch_head frame frame"] | None = None,
     ) -> Float[Tensor, "batch frame width"]:
         """Attend over the frames of each clip; `bias` is added to the scores (minus infinity hides a frame)."""
         q, k, v = rearrange(self.qkv(hidden), "b t (n h d) -> n b h t d", n=3, h=self.heads)

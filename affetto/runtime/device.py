@@ -1,7 +1,7 @@
 """Which device and precision a model runs in, decided by the caller once."""
 
 import contextlib
-from typing import ContextManager
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -23,7 +23,9 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"unsupported device {name!r}: use auto, cpu or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"no CUDA device {name!r} here ({torch.cuda.device_count()} found): use --device cpu")
+        raise UsageError(
+            f"no CUDA device {name!r} here ({torch.cuda.device_count()} found): use --device cpu"
+        )
     return device
 
 
@@ -40,7 +42,7 @@ def resolve_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> ContextManager[object]:
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Autocast to `dtype` on `device`; does nothing in fp32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()

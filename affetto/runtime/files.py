@@ -31,9 +31,13 @@ def atomic_path(target: str | Path, *, overwrite: bool = True) -> Iterator[Path]
     target = Path(target)
     check_writable(target, overwrite=overwrite)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent
+        )
     except OSError as error:
-        raise InvalidInputError(f"{target}: cannot be written ({error.strerror}): choose another output") from error
+        raise InvalidInputError(
+            f"{target}: cannot be written ({error.strerror}): choose another output"
+        ) from error
     os.close(handle)
     temporary = Path(name)
     try:

@@ -56,7 +56,9 @@ class FaceCurves:
     def neutral(cls, frames: int, fps: float) -> "FaceCurves":
         """A face at rest for `frames` frames."""
         zeros = np.zeros((frames, 59), np.float32)
-        return cls(fps=fps, weights=zeros[:, :52], head=zeros[:, 52:55], eyes=zeros[:, 55:].reshape(frames, 2, 2))
+        return cls(
+            fps=fps, weights=zeros[:, :52], head=zeros[:, 52:55], eyes=zeros[:, 55:].reshape(frames, 2, 2)
+        )
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -89,7 +91,9 @@ class FaceCurves:
             return dataclasses.replace(self, fps=fps)
         times = np.arange(max(1, round(self.seconds * fps))) / fps
         flat = np.concatenate([self.weights, self.head, self.eyes.reshape(len(self), 4)], axis=1)
-        resampled = np.stack([np.interp(times, self.times, curve) for curve in flat.T], axis=1).astype(np.float32)
+        resampled = np.stack([np.interp(times, self.times, curve) for curve in flat.T], axis=1).astype(
+            np.float32
+        )
         return dataclasses.replace(
             self,
             fps=fps,
