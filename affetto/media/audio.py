@@ -156,12 +156,23 @@ def load_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) -> 
     return Audio(samples=np.ascontiguousarray(np.concatenate(blocks).T), rate=info.rate, path=info.path)
 
 
+class _Sequential(soundfile.SoundFile):
+    """A sound file that is read straight through.
+
+    soundfile seeks to the place it is already at after every read; MP3 decoders lose their overlap state there.
+    """
+
+    def seekable(self) -> bool:
+        """False, so that no read seeks."""
+        return False
+
+
 def _blocks(
     info: AudioInfo, block_frames: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "sample channel"]]]:
     done = 0
     try:
-        with soundfile.SoundFile(str(info.path)) as file:
+        with _Sequential(str(info.path)) as file:
             while done < info.frames:
                 block = file.read(min(block_frames, info.frames - done), dtype="float32", always_2d=True)
                 if not len(block):
