@@ -1,0 +1,195 @@
+"""What every command shares: options, output checks, progress on stderr, one JSON document on stdout.
+
+Only light modules are imported here, because `affetto --help` imports this file.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
+from affetto.runtime.files import check_writable
+from affetto.runtime.progress import ProgressCallback, ProgressEvent
+
+_PANEL = "Common options"
+
+EmotionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--emotion",
+        "-e",
+        metavar="EMOTION|TRACK|FILE",
+        help="An emotion (happy@0.7), a track (0:neutral; 1.5:happy) or a track file.",
+        rich_help_panel=_PANEL,
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The file to write.", rich_help_panel=_PANEL),
+]
+OutputsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A file to write; may be given several times.",
+        rich_help_panel=_PANEL,
+    ),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="The same seed gives the same files.", rich_help_panel=_PANEL)
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where models run.", rich_help_panel=_PANEL)
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype", metavar="auto|fp32|bf16|fp16", help="The precision models run in.", rich_help_panel=_PANEL
+    ),
+]
+TierOption = Annotated[
+    str,
+    typer.Option(
+        "--tier",
+        metavar="auto|embedded|full",
+        help="Which models: shipped ones, or the published ones.",
+        rich_help_panel=_PANEL,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=_PANEL)
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=_PANEL)
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=_PANEL)
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PANEL)
+]
+
+TIERS = ("auto", "embedded", "full")
+
+
+def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print one JSON document on stdout; paths become text, and NaN is refused."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def print_data(text: str) -> None:
+    """Print one line of data on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """Print one line for the human on stderr, unless `quiet`."""
+    if not quiet:
+        sys.stderr.write(f"{text}\n")
+
+
+def check_range(option: str, value: float, low: float, high: float) -> None:
+    """Raise unless `value` lies in [low, high]; the message names both, which typer's own does not."""
+    if not low <= value <= high:
+        raise UsageError(f"{option} {value:g} is out of range: use {low:g} to {high:g}")
+
+
+def check_tier(tier: str, *, generator: str, weights: str) -> None:
+    """Raise unless this version can run `generator` in `tier`; `weights` is what the full tier would need."""
+    if tier not in TIERS:
+        raise UsageError(f"unknown --tier {tier!r}: use {', '.join(TIERS)}")
+    if tier == "full":
+        raise MissingResourceError(
+            f"--tier full: {generator} needs the weights {weights!r}, which are not here"
+            f" and which affetto cannot pull yet: use --tier embedded"
+        )
+
+
+def check_outputs(outputs: Sequence[Path], suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Raise unless every output has one of `suffixes`, is named once, and can be created; before any work."""
+    seen: set[Path] = set()
+    for output in outputs:
+        if output.suffix.lower() not in suffixes:
+            raise UsageError(
+                f"{output}: nobody writes {output.suffix or 'a name without suffix'}: use {' '.join(suffixes)}"
+            )
+        if output.absolute() in seen:
+            raise UsageError(f"{output}: named twice: give each output its own name")
+        seen.add(output.absolute())
+        check_creatable(output, overwrite=overwrite)
+
+
+def check_creatable(output: Path, *, overwrite: bool) -> None:
+    """Raise unless a file can really be created beside `output`: permissions alone do not tell on every file system."""
+    try:
+        check_writable(output, overwrite=overwrite)
+        handle, name = tempfile.mkstemp(prefix=f".{output.stem[:40]}-", dir=output.parent)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written ({error.strerror}): choose another output") from error
+    os.close(handle)
+    Path(name).unlink()
+
+
+def check_folder(folder: Path) -> Path:
+    """The folder, created when it is missing; raises when a file is in the way or it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be used as a folder ({error.strerror}): choose another -o"
+        ) from error
+    check_creatable(folder / "probe", overwrite=True)
+    return folder
+
+
+def read_text(path: Path, *, max_bytes: int = 1 << 20) -> str:
+    """The text of a small UTF-8 file."""
+    try:
+        if path.stat().st_size > max_bytes:
+            raise InvalidInputError(
+                f"{path}: larger than {max_bytes} bytes: give the words of this recording only"
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InvalidInputError(f"{path}: cannot be read ({error.strerror}): check the name") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: is not UTF-8 text: save it as UTF-8") from error
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool = False, stream: IO[str] | None = None) -> Iterator[ProgressCallback | None]:
+    """Yield a callback that draws a bar for each stage on stderr; None when quiet or when nobody watches."""
+    target = stream if stream is not None else sys.stderr
+    if quiet or not target.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(file=target), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(event: ProgressEvent) -> None:
+            if event.stage not in tasks:
+                tasks[event.stage] = bars.add_task(event.stage, total=event.total or None)
+            label = f"{event.stage}  {event.message}".rstrip()
+            bars.update(
+                tasks[event.stage], completed=event.done, total=event.total or None, description=label
+            )
+
+        yield show

@@ -1,0 +1,284 @@
+"""`affetto face`: speech and an emotion in, an animated face out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from affetto.apps.cli import common
+from affetto.runtime.errors import InvalidInputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from affetto.media.animation.curves import FaceCurves
+
+SUFFIXES = (".csv", ".glb", ".usda", ".json", ".npz", ".mp4")
+STREAM_SCHEMES = ("udp", "osc")
+BACKENDS = ("auto", "numba", "moderngl")
+
+_SPEECH = "Speech"
+_MOTION = "Motion"
+_PICTURE = "Picture and mesh"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("face")(face)
+
+
+def face(
+    audio: Annotated[Path, typer.Argument(help="Speech: WAV, FLAC, MP3 or OGG.", show_default=False)],
+    emotion: common.EmotionOption = None,
+    output: common.OutputsOption = None,
+    fps: Annotated[
+        float,
+        typer.Option(help="Frames per second, 10 to 120: 24, 25, 30, 60 ...", rich_help_panel=_MOTION),
+    ] = 30.0,
+    articulation: Annotated[
+        float, typer.Option(help="How far the lips travel, 0 to 3.", rich_help_panel=_MOTION)
+    ] = 1.1,
+    gain: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=X", help="Scale one blend shape.", rich_help_panel=_MOTION),
+    ] = None,
+    offset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=X", help="Add to one blend shape.", rich_help_panel=_MOTION),
+    ] = None,
+    head_motion: Annotated[
+        float, typer.Option(help="Head movement, 0 (still) to 3.", rich_help_panel=_MOTION)
+    ] = 1.0,
+    blinks: Annotated[float, typer.Option(help="Blink rate, 0 (never) to 3.", rich_help_panel=_MOTION)] = 1.0,
+    gaze: Annotated[
+        float, typer.Option(help="Eye movement, 0 (straight ahead) to 3.", rich_help_panel=_MOTION)
+    ] = 1.0,
+    text: Annotated[
+        str | None, typer.Option(help="The words spoken, for exact lips.", rich_help_panel=_SPEECH)
+    ] = None,
+    text_file: Annotated[
+        Path | None, typer.Option(help="A UTF-8 file with the words.", rich_help_panel=_SPEECH)
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Language of the words: en, de, nl ...", rich_help_panel=_SPEECH),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(metavar="SEED|MODE=X,...|FILE", help="Whose face it is.", rich_help_panel=_PICTURE),
+    ] = None,
+    size: Annotated[
+        int, typer.Option(help="Side of the video in pixels, 64 to 2160.", rich_help_panel=_PICTURE)
+    ] = 512,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(BACKENDS), help="Which renderer draws the video.", rich_help_panel=_PICTURE
+        ),
+    ] = "auto",
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="udp://HOST:PORT", help="Play to a receiver: Live Link (udp) or OSC (osc)."),
+    ] = None,
+    seed: common.SeedOption = 0,
+    device: common.DeviceOption = "auto",
+    dtype: common.DtypeOption = "auto",
+    tier: common.TierOption = "auto",
+    json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+    overwrite: common.OverwriteOption = False,
+    debug: common.DebugOption = False,
+) -> None:
+    """Animate a face that speaks AUDIO with an emotion.
+
+    Writes what the suffix of each -o says: .csv Live Link Face, .glb glTF with 52 morph targets, .usda USD, .json and
+    .npz curves, .mp4 video with the sound.
+    """
+    outputs = output or []
+    streams = stream or []
+    if not outputs and not streams:
+        raise UsageError(f"nothing to make: name a file with -o ({' '.join(SUFFIXES)}) or a --stream")
+    common.check_tier(tier, generator="face", weights="emote")
+    common.check_range("--fps", fps, 10, 120)
+    common.check_range("--size", size, 64, 2160)
+    for option, amount in {
+        "--articulation": articulation,
+        "--head-motion": head_motion,
+        "--blinks": blinks,
+        "--gaze": gaze,
+    }.items():
+        common.check_range(option, amount, 0, 3)
+    common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
+    for address in streams:
+        check_stream(address)
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown --backend {backend!r}: use {', '.join(BACKENDS)}")
+    if text is not None and text_file is not None:
+        raise UsageError("--text and --text-file exclude each other: give one")
+    words = common.read_text(text_file) if text_file is not None else text
+    options: dict[str, Any] = {
+        "fps": fps,
+        "text": words,
+        "language": language,
+        "seed": seed,
+        "articulation": articulation,
+        "gains": parse_shapes(gain or [], option="--gain"),
+        "offsets": parse_shapes(offset or [], option="--offset"),
+        "head_motion": head_motion,
+        "blinks": blinks,
+        "gaze": gaze,
+    }
+    saving = {"size": size, "backend": backend, "overwrite": overwrite}
+    _animate(
+        audio, emotion, identity, options, outputs, streams, saving, device, dtype, json=json, quiet=quiet
+    )
+
+
+def _animate(
+    audio: Path,
+    emotion: str | None,
+    identity: str | None,
+    options: Mapping[str, Any],
+    outputs: Sequence[Path],
+    streams: Sequence[str],
+    saving: Mapping[str, Any],
+    device: str,
+    dtype: str,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from affetto.conditioning.track import as_track
+    from affetto.media.audio import load_audio
+
+    # Everything that can be wrong with the input is found before the models load.
+    track = as_track(emotion)
+    coefficients = None if identity is None else parse_identity(identity)
+    speech = load_audio(audio)
+
+    from affetto.generators.face.pipeline import FaceAnimator
+
+    animator = FaceAnimator.from_pretrained("embedded", device=device, dtype=dtype)
+    with common.progress(quiet=quiet) as callback:
+        animation = animator(speech, track, identity=coefficients, callback_on_step_end=callback, **options)
+    for path in outputs:
+        common.note(f"writing {path}", quiet=quiet or json)
+        animation.save(path, **saving)
+    for address in streams:
+        common.note(f"playing {animation.curves.seconds:.1f} s to {address}", quiet=quiet or json)
+        play(animation.curves, address)
+    if json:
+        common.print_json(
+            {
+                "audio": str(audio),
+                "emotion": str(track),
+                "outputs": [str(path) for path in outputs],
+                "streams": list(streams),
+                "frames": len(animation.curves),
+                "fps": animation.curves.fps,
+                "seconds": round(animation.curves.seconds, 3),
+                "seed": options["seed"],
+            }
+        )
+    else:
+        for path in outputs:
+            common.print_data(str(path))
+
+
+def parse_shapes(pairs: Sequence[str], *, option: str) -> dict[str, float]:
+    """The values of repeated `NAME=X` options, by ARKit blend shape."""
+    from affetto.media.animation.curves import ARKIT_INDEX
+
+    values: dict[str, float] = {}
+    for pair in pairs:
+        name, equals, number = pair.partition("=")
+        if not equals:
+            raise UsageError(f"{option} {pair!r}: write NAME=X, for example {option} jawOpen=0.8")
+        if name not in ARKIT_INDEX:
+            raise UsageError(
+                f"{option} {pair!r}: no blend shape {name!r}: {_nearest(name, tuple(ARKIT_INDEX))}"
+            )
+        values[name] = _number(number, where=f"{option} {pair!r}")
+    return values
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "use an ARKit name such as jawOpen or mouthSmileLeft"
+    )
+
+
+def _number(text: str, *, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {text!r} is not a number") from error
+    if not abs(value) <= 100:  # also refuses NaN
+        raise UsageError(f"{where}: {text!r} is out of range: use a number between -100 and 100")
+    return value
+
+
+def parse_identity(text: str) -> "np.ndarray":
+    """Identity coefficients (mode,) from a seed, from `MODE=X,...`, or from a JSON file with a list of numbers."""
+    import numpy as np
+
+    from affetto.head.model import HeadModel
+
+    modes = len(HeadModel.load().identity)
+    if text.isdecimal():
+        # Half of the population's spread: clearly someone else, never a caricature.
+        return (0.5 * np.random.default_rng(int(text)).standard_normal(modes)).astype(np.float32)
+    coefficients = np.zeros(modes, np.float32)
+    if Path(text).suffix.lower() == ".json" or "=" not in text:
+        values = _identity_file(Path(text), modes)
+        coefficients[: len(values)] = values
+        return coefficients
+    for pair in text.split(","):
+        mode, _, number = pair.partition("=")
+        if not mode.strip().isdecimal() or int(mode) >= modes:
+            raise UsageError(f"--identity {pair!r}: write MODE=X with a mode from 0 to {modes - 1}")
+        coefficients[int(mode)] = _number(number, where=f"--identity {pair!r}")
+    return coefficients
+
+
+def _identity_file(path: Path, modes: int) -> list[float]:
+    import json
+
+    try:
+        values = json.loads(common.read_text(path))
+    except ValueError as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"{path}: is not JSON ({error}): write a list of numbers") from error
+    if not isinstance(values, list) or len(values) > modes:
+        raise InvalidInputError(
+            f"{path}: needs a list of at most {modes} numbers, one for each identity mode"
+        )
+    return [_number(str(value), where=str(path)) for value in values]
+
+
+def check_stream(address: str) -> tuple[str, str, int]:
+    """The scheme, host and port of a stream address; raises on any other."""
+    usage = f"--stream {address!r}: write udp://HOST:PORT (Live Link) or osc://HOST:PORT"
+    parts = urlsplit(address)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(usage) from error
+    if parts.scheme not in STREAM_SCHEMES or not parts.hostname or not port:
+        raise UsageError(usage)
+    return parts.scheme, parts.hostname, port
+
+
+def play(curves: "FaceCurves", address: str) -> None:
+    """Send the curves in real time to a Live Link or OSC receiver."""
+    from affetto.media.animation.stream import stream_curves
+
+    stream_curves(curves, address)
