@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from affetto.conditioning.anchors import anchor_rows, anchor_weights
-from affetto.conditioning.emotion import Emotion, Mixture, scale_to_neutral
+from affetto.conditioning.emotion import Emotion, Mixture, mean_vad, scale_to_neutral
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,14 +26,19 @@ class EmotionBatch:
         return len(self.vad)
 
     def __getitem__(self, frame: int) -> Emotion:
-        """One frame as a value."""
-        v, a, d = (float(axis) for axis in np.clip(self.vad[frame], -1, 1))
-        shares = {name: float(p) for name, p in zip(self.names, self.mixture[frame], strict=True)}
+        """One frame as a value, its digits rounded to six so that float32 noise does not show."""
+        shares = {n: _tidy(p) for n, p in zip(self.names, self.mixture[frame], strict=True) if p > 5e-7}
+        mixture = Mixture(shares)
+        v, a, d = (_tidy(axis) for axis in np.clip(self.vad[frame], -1, 1))
+        if mixture:
+            named = mean_vad(mixture)
+            if max(abs(v - named[0]), abs(a - named[1]), abs(d - named[2])) < 5e-6:
+                v, a, d = named
         return Emotion(
             vad=(v, a, d),
-            mixture=Mixture(shares),
-            intensity=float(self.intensity[frame, 0]),
-            confidence=float(np.clip(self.confidence[frame], 0, 1)),
+            mixture=mixture,
+            intensity=_tidy(self.intensity[frame, 0]),
+            confidence=_tidy(np.clip(self.confidence[frame], 0, 1)),
         )
 
     @property
@@ -58,3 +63,7 @@ class EmotionBatch:
         """
         shares = self.mixture @ anchor_rows(self.names) if self.names else anchor_weights(self.vad)
         return scale_to_neutral(shares.astype(np.float64), self.intensity.astype(np.float64))
+
+
+def _tidy(value: np.floating) -> float:
+    return round(float(value), 6)

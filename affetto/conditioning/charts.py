@@ -174,10 +174,14 @@ def correlated_cov(sd: Sequence[float], correlation: Sequence[float]) -> Float[n
 
 
 def lexical_chart(
-    names: Sequence[str], *, name: str = "lexical", background: float = 0.02, correlated: bool = False
+    names: Sequence[str], *, background: float = 0.02, correlated: bool = False, tuned: bool = True
 ) -> Chart:
-    """A chart of lexicon terms, with diagonal covariances, or the authors' correlations for the anchors."""
-    overrides = CHART_DATA["lexical"]
+    """A chart of lexicon terms, with diagonal covariances, or the authors' correlations for the anchors.
+
+    `tuned` takes our corrections of two classes: relaxed stands for its whole cluster, and contempt is narrower than
+    published, or it would claim every mild emotion about the origin.
+    """
+    overrides = CHART_DATA["lexical"] if tuned else {}
     means, covs, keys = [], [], []
     for label in names:
         term = lookup(label)
@@ -187,7 +191,7 @@ def lexical_chart(
         with_r = correlated and term.name in CORRELATIONS
         covs.append(correlated_cov(entry["sd"], CORRELATIONS[term.name] if with_r else (0, 0, 0)))
     return Chart(
-        name=name,
+        name="lexical",
         names=tuple(keys),
         mean=np.array(means, np.float64),
         cov=np.array(covs, np.float64),

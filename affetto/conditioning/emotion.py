@@ -133,7 +133,7 @@ class Emotion:
         if not shares:
             raise UsageError("a mixture needs at least one emotion")
         strength = 0.0 if set(shares) == {"neutral"} else intensity
-        return cls(vad=_mean_vad(shares), mixture=shares, intensity=strength, confidence=confidence)
+        return cls(vad=mean_vad(shares), mixture=shares, intensity=strength, confidence=confidence)
 
     @classmethod
     def parse(cls, text: str) -> "Emotion":
@@ -172,7 +172,7 @@ class Emotion:
             name if len(self.mixture) == 1 else f"{name}:{_number(p)}" for name, p in self.mixture.items()
         ]
         text = "+".join(names)
-        if not self.mixture or self.vad != _mean_vad(self.mixture):
+        if not self.mixture or self.vad != mean_vad(self.mixture):
             point = f"vad({','.join(_number(axis) for axis in self.vad)})"
             text = f"{text}&{point}" if text else point
         usual = 0.0 if text == "neutral" else 1.0
@@ -272,7 +272,8 @@ def scale_to_neutral(
     return weights.astype(np.float32)
 
 
-def _mean_vad(mixture: Mapping[str, float]) -> Vad:
+def mean_vad(mixture: Mapping[str, float]) -> Vad:
+    """The share-weighted mean of the places of a mixture's terms."""
     if len(mixture) == 1:
         return LEXICON[next(iter(mixture))].vad
     points = np.array([LEXICON[name].vad for name in mixture])
