@@ -50,10 +50,11 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         sys.stdout.write(f"affetto {__version__}\n")
         raise typer.Exit
+    return wanted
 
 
 def _root(

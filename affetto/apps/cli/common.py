@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -166,10 +166,9 @@ def read_text(path: Path, *, max_bytes: int = 1 << 20) -> str:
 
 
 @contextlib.contextmanager
-def progress(*, quiet: bool = False, stream: IO[str] | None = None) -> Iterator[ProgressCallback | None]:
+def progress(*, quiet: bool = False) -> Iterator[ProgressCallback | None]:
     """Yield a callback that draws a bar for each stage on stderr; None when quiet or when nobody watches."""
-    target = stream if stream is not None else sys.stderr
-    if quiet or not target.isatty():
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -181,7 +180,7 @@ def progress(*, quiet: bool = False, stream: IO[str] | None = None) -> Iterator[
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(file=target), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def show(event: ProgressEvent) -> None:

@@ -49,7 +49,7 @@ def demo(
 ) -> None:
     """Make a talking face with a changing emotion: two videos, curves, a 3D file and a plot."""
     started = time.monotonic()
-    common.check_range("--size", size, 64, 2160)
+    common.check_range("--size", float(size), 64.0, 2160.0)
     folder = common.check_folder(output)
     for name in FILES:
         common.check_creatable(folder / name, overwrite=overwrite)

@@ -214,16 +214,17 @@ def _renderer() -> Iterator[Check]:
     yield Check(
         section="renderer", name="numba", status="ok", detail=f"{numba.__version__}, always available"
     )
-    from affetto.head.render import probe_gl
+    from affetto.head.render import gl_works
 
-    found = probe_gl()
-    if found is None:
+    if gl_works():
+        yield Check(
+            section="renderer", name="OpenGL (EGL)", status="ok", detail="a context opens; moderngl draws"
+        )
+    else:
         mend = "install a GL driver with EGL to draw faster; nothing is lost without it"
         yield Check(
             section="renderer", name="OpenGL (EGL)", status="absent", detail="no context opens", mend=mend
         )
-    else:
-        yield Check(section="renderer", name="OpenGL (EGL)", status="ok", detail=found)
 
 
 def _packages() -> Iterator[Check]:
@@ -242,38 +243,56 @@ def _packages() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from affetto.runtime.errors import AffettoError
     from affetto.weights.registry import REGISTRY
-    from affetto.weights.store import weight_path
+    from affetto.weights.store import expected_path, file_state
 
     for weight in REGISTRY.values():
-        licence = f"{weight.licence}, {'commercial use' if weight.commercial else 'NO commercial use'}"
-        try:
-            weight_path(weight.id)
-        except AffettoError as error:
-            status: Status = "failed" if weight.embedded else "absent"
-            yield Check(section="weights", name=weight.id, status=status, detail=licence, mend=str(error))
-        else:
-            size = f"{weight.size / 2**20:.1f} MiB"
+        licence = (
+            f"{weight.licence}; {'commercial use allowed' if weight.commercial else 'no commercial use'}"
+        )
+        state = file_state(weight)
+        if state in ("ok", "unpinned"):
+            found = "hash matches" if state == "ok" else "hash not pinned"
+            detail = f"{expected_path(weight).stat().st_size / 2**20:.1f} MiB, {found}; {licence}"
+            yield Check(section="weights", name=weight.id, status="ok", detail=detail)
+        elif weight.embedded:
+            mend = "reinstall affetto"
             yield Check(
-                section="weights", name=weight.id, status="ok", detail=f"{size}, {licence}, hash matches"
+                section="weights", name=weight.id, status="failed", detail=f"{state}; {licence}", mend=mend
+            )
+        else:
+            status: Status = "warning" if state == "damaged" else "absent"
+            mend = f"full tier only; from {weight.source}"
+            yield Check(
+                section="weights", name=weight.id, status=status, detail=f"{state}; {licence}", mend=mend
             )
 
 
 def _print_table(checks: list[Check]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"affetto {__version__}", title_justify="left", expand=False)
-    for heading in ("part", "what", "state", "found", "to mend"):
+    table = Table(title=f"affetto {__version__}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("part", "what", "state", "found, and how to mend it"):
         table.add_column(heading, overflow="fold")
-    section = None
-    for check in checks:
-        if check.section != section and section is not None:
+    section = ""
+    for check in _without_full_tier(checks):
+        if section not in ("", check.section):
             table.add_section()
+        found = escape(check.detail) + (f"\n[dim]-> {escape(check.mend)}[/]" if check.mend else "")
         state = f"[{_COLOURS[check.status]}]{check.status}[/]"
-        first = "" if check.section == section else check.section
-        table.add_row(first, escape(check.name), state, escape(check.detail), escape(check.mend))
+        table.add_row("" if check.section == section else check.section, escape(check.name), state, found)
         section = check.section
     Console().print(table)
+
+
+def _without_full_tier(checks: list[Check]) -> Iterator[Check]:
+    """The checks with all absent weights drawn together, since nobody needs them one by one here."""
+    absent = [check.name for check in checks if check.section == "weights" and check.status == "absent"]
+    yield from (check for check in checks if check.section != "weights" or check.status != "absent")
+    if absent:
+        mend = "nothing to mend; 'affetto weights list' shows sources and licences"
+        detail = f"not here: {', '.join(absent)}"
+        yield Check(section="weights", name="full tier", status="absent", detail=detail, mend=mend)

@@ -19,6 +19,8 @@ SUFFIXES = (".csv", ".glb", ".usda", ".json", ".npz", ".mp4")
 STREAM_SCHEMES = ("udp", "osc")
 BACKENDS = ("auto", "numba", "moderngl")
 
+_MIN_SECONDS = 0.2
+
 _SPEECH = "Speech"
 _MOTION = "Motion"
 _PICTURE = "Picture and mesh"
@@ -101,15 +103,15 @@ def face(
     if not outputs and not streams:
         raise UsageError(f"nothing to make: name a file with -o ({' '.join(SUFFIXES)}) or a --stream")
     common.check_tier(tier, generator="face", weights="emote")
-    common.check_range("--fps", fps, 10, 120)
-    common.check_range("--size", size, 64, 2160)
+    common.check_range("--fps", fps, 10.0, 120.0)
+    common.check_range("--size", float(size), 64.0, 2160.0)
     for option, amount in {
         "--articulation": articulation,
         "--head-motion": head_motion,
         "--blinks": blinks,
         "--gaze": gaze,
     }.items():
-        common.check_range(option, amount, 0, 3)
+        common.check_range(option, amount, 0.0, 3.0)
     common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
     for address in streams:
         check_stream(address)
@@ -157,6 +159,12 @@ def _animate(
     track = as_track(emotion)
     coefficients = None if identity is None else parse_identity(identity)
     speech = load_audio(audio)
+    if speech.seconds < _MIN_SECONDS:
+        raise InvalidInputError(
+            f"{audio}: lasts {speech.seconds:.3f} s: give at least {_MIN_SECONDS} s of speech"
+        )
+    if speech.is_silent:
+        raise InvalidInputError(f"{audio}: is silent (below -80 dB throughout): check the recording")
 
     from affetto.generators.face.pipeline import FaceAnimator
 
