@@ -125,7 +125,7 @@ BAD_ARGUMENTS = {
     "full tier": (["-o", OUT, "--tier", "full"], {4}, "emote"),
     "unknown renderer": (["-o", OUT, "--backend", "crayon"], {2}, "crayon"),
     "stream to a web address": (["--stream", "http://localhost:1"], {2}, "http://localhost:1"),
-    "stream without a port": (["--stream", "udp://localhost"], {2}, "udp://localhost"),
+    "stream to port zero": (["--stream", "udp://localhost:0"], {2}, "udp://localhost:0"),
     "text twice": (["-o", OUT, "--text", "a", "--text-file", "b.txt"], {2}, "--text-file"),
     "missing words": (["-o", OUT, "--text-file", "gone.txt"], {3}, "gone.txt"),
     "unknown identity mode": (["-o", OUT, "--identity", "999=1"], {2}, "999"),

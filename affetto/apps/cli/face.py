@@ -1,9 +1,9 @@
 """`affetto face`: speech and an emotion in, an animated face out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -13,10 +13,10 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from affetto.media.animation.curves import FaceCurves
+    from affetto.media.animation.stream import Target
+    from affetto.media.audio import Audio
 
 SUFFIXES = (".csv", ".glb", ".usda", ".json", ".npz", ".mp4")
-STREAM_SCHEMES = ("udp", "osc")
 BACKENDS = ("auto", "numba", "moderngl")
 
 _MIN_SECONDS = 0.2
@@ -98,101 +98,113 @@ def face(
     Writes what the suffix of each -o says: .csv Live Link Face, .glb glTF with 52 morph targets, .usda USD, .json and
     .npz curves, .mp4 video with the sound.
     """
-    outputs = output or []
-    streams = stream or []
+    outputs, streams = output or [], stream or []
     if not outputs and not streams:
         raise UsageError(f"nothing to make: name a file with -o ({' '.join(SUFFIXES)}) or a --stream")
+    if text is not None and text_file is not None:
+        raise UsageError("--text and --text-file exclude each other: give one")
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown --backend {backend!r}: use {', '.join(BACKENDS)}")
     common.check_tier(tier, generator="face", weights="emote")
     common.check_range("--fps", fps, 10.0, 120.0)
     common.check_range("--size", float(size), 64.0, 2160.0)
-    for option, amount in {
-        "--articulation": articulation,
-        "--head-motion": head_motion,
-        "--blinks": blinks,
-        "--gaze": gaze,
-    }.items():
-        common.check_range(option, amount, 0.0, 3.0)
+    amounts = {"articulation": articulation, "head_motion": head_motion, "blinks": blinks, "gaze": gaze}
+    for name, amount in amounts.items():
+        common.check_range(f"--{name.replace('_', '-')}", amount, 0.0, 3.0)
     common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
-    for address in streams:
-        check_stream(address)
-    if backend not in BACKENDS:
-        raise UsageError(f"unknown --backend {backend!r}: use {', '.join(BACKENDS)}")
-    if text is not None and text_file is not None:
-        raise UsageError("--text and --text-file exclude each other: give one")
-    words = common.read_text(text_file) if text_file is not None else text
-    options: dict[str, Any] = {
-        "fps": fps,
-        "text": words,
-        "language": language,
-        "seed": seed,
-        "articulation": articulation,
-        "gains": parse_shapes(gain or [], option="--gain"),
-        "offsets": parse_shapes(offset or [], option="--offset"),
-        "head_motion": head_motion,
-        "blinks": blinks,
-        "gaze": gaze,
-    }
-    saving = {"size": size, "backend": backend, "overwrite": overwrite}
-    _animate(
-        audio, emotion, identity, options, outputs, streams, saving, device, dtype, json=json, quiet=quiet
+    work = _Work(
+        audio=audio,
+        emotion=emotion,
+        options={
+            "fps": fps,
+            "text": text if text_file is None else common.read_text(text_file),
+            "language": language,
+            "seed": seed,
+            "gains": parse_shapes(gain or [], option="--gain"),
+            "offsets": parse_shapes(offset or [], option="--offset"),
+            "identity": None if identity is None else parse_identity(identity),
+            **amounts,
+        },
+        outputs=outputs,
+        saving={"size": size, "backend": backend, "overwrite": overwrite},
+        targets=_targets(streams),
+        device=device,
+        dtype=dtype,
     )
-
-
-def _animate(
-    audio: Path,
-    emotion: str | None,
-    identity: str | None,
-    options: Mapping[str, Any],
-    outputs: Sequence[Path],
-    streams: Sequence[str],
-    saving: Mapping[str, Any],
-    device: str,
-    dtype: str,
-    *,
-    json: bool,
-    quiet: bool,
-) -> None:
-    from affetto.conditioning.track import as_track
-    from affetto.media.audio import load_audio
-
-    # Everything that can be wrong with the input is found before the models load.
-    track = as_track(emotion)
-    coefficients = None if identity is None else parse_identity(identity)
-    speech = load_audio(audio)
-    if speech.seconds < _MIN_SECONDS:
-        raise InvalidInputError(
-            f"{audio}: lasts {speech.seconds:.3f} s: give at least {_MIN_SECONDS} s of speech"
-        )
-    if speech.is_silent:
-        raise InvalidInputError(f"{audio}: is silent (below -80 dB throughout): check the recording")
-
-    from affetto.generators.face.pipeline import FaceAnimator
-
-    animator = FaceAnimator.from_pretrained("embedded", device=device, dtype=dtype)
-    with common.progress(quiet=quiet) as callback:
-        animation = animator(speech, track, identity=coefficients, callback_on_step_end=callback, **options)
-    for path in outputs:
-        common.note(f"writing {path}", quiet=quiet or json)
-        animation.save(path, **saving)
-    for address in streams:
-        common.note(f"playing {animation.curves.seconds:.1f} s to {address}", quiet=quiet or json)
-        play(animation.curves, address)
+    document = _animate(work, quiet=quiet)
     if json:
-        common.print_json(
-            {
-                "audio": str(audio),
-                "emotion": str(track),
-                "outputs": [str(path) for path in outputs],
-                "streams": list(streams),
-                "frames": len(animation.curves),
-                "fps": animation.curves.fps,
-                "seconds": round(animation.curves.seconds, 3),
-                "seed": options["seed"],
-            }
-        )
+        common.print_json(document)
     else:
         for path in outputs:
             common.print_data(str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What was asked for, checked as far as that goes without the recording."""
+
+    audio: Path
+    emotion: str | None
+    options: Mapping[str, Any]
+    outputs: Sequence[Path]
+    saving: Mapping[str, Any]
+    targets: "Sequence[Target]"
+    device: str
+    dtype: str
+
+
+def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
+    """Do the work and describe what was made."""
+    from affetto.conditioning.track import as_track
+    from affetto.media.animation.stream import stream_curves
+
+    # Everything that can be wrong with the input is found before the models load.
+    track = as_track(work.emotion)
+    speech = _load_speech(work.audio)
+
+    from affetto.generators.face.pipeline import FaceAnimator
+
+    animator = FaceAnimator.from_pretrained("embedded", device=work.device, dtype=work.dtype)
+    with common.progress(quiet=quiet) as callback:
+        animation = animator(speech, track, callback_on_step_end=callback, **work.options)
+    curves = animation.curves
+    for path in work.outputs:
+        common.note(f"writing {path}", quiet=quiet)
+        animation.save(path, **work.saving)
+    for target in work.targets:
+        common.note(f"playing {curves.seconds:.1f} s to {target.host} port {target.port}", quiet=quiet)
+        stream_curves(curves, target)
+    return {
+        "audio": str(work.audio),
+        "emotion": str(track),
+        "outputs": [str(path) for path in work.outputs],
+        "streams": [f"{target.kind}://{target.host}:{target.port}" for target in work.targets],
+        "frames": len(curves),
+        "fps": curves.fps,
+        "seconds": round(curves.seconds, 3),
+        "seed": work.options["seed"],
+    }
+
+
+def _load_speech(path: Path) -> "Audio":
+    from affetto.media.audio import load_audio
+
+    speech = load_audio(path)
+    if speech.seconds < _MIN_SECONDS:
+        raise InvalidInputError(
+            f"{path}: lasts {speech.seconds:.3f} s: give at least {_MIN_SECONDS} s of speech"
+        )
+    if speech.is_silent:
+        raise InvalidInputError(f"{path}: is silent (below -80 dB throughout): check the recording")
+    return speech
+
+
+def _targets(addresses: Sequence[str]) -> "list[Target]":
+    if not addresses:
+        return []
+    from affetto.media.animation.stream import Target
+
+    return [Target.parse(address) for address in addresses]
 
 
 def parse_shapes(pairs: Sequence[str], *, option: str) -> dict[str, float]:
@@ -270,23 +282,3 @@ def _identity_file(path: Path, modes: int) -> list[float]:
             f"{path}: needs a list of at most {modes} numbers, one for each identity mode"
         )
     return [_number(str(value), where=str(path)) for value in values]
-
-
-def check_stream(address: str) -> tuple[str, str, int]:
-    """The scheme, host and port of a stream address; raises on any other."""
-    usage = f"--stream {address!r}: write udp://HOST:PORT (Live Link) or osc://HOST:PORT"
-    parts = urlsplit(address)
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(usage) from error
-    if parts.scheme not in STREAM_SCHEMES or not parts.hostname or not port:
-        raise UsageError(usage)
-    return parts.scheme, parts.hostname, port
-
-
-def play(curves: "FaceCurves", address: str) -> None:
-    """Send the curves in real time to a Live Link or OSC receiver."""
-    from affetto.media.animation.stream import stream_curves
-
-    stream_curves(curves, address)
