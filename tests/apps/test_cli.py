@@ -75,7 +75,7 @@ def test_wrong_usage_exits_with_two(affetto, arguments):
 
 
 def test_an_unknown_command_suggests_the_nearest(affetto):
-    assert "face" in affetto("fase").err
+    assert "face" in affetto("facee").err
 
 
 CODES = {
