@@ -2,8 +2,8 @@
 
 import io
 import warnings
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,7 +33,7 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
 
 
 def decode_image(
-    source: BinaryIO, path: Path, *, max_pixels: int = MAX_PIXELS
+    source: BufferedIOBase, path: Path, *, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "row column 3"]:
     """Like `load_image`, from an open stream; `path` is named in errors."""
     try:

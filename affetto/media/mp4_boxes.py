@@ -5,8 +5,8 @@ limit can be checked (ISO/IEC 14496-12, boxes moov/trak/mdia/minf/stbl/stsd).
 """
 
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from affetto.runtime.errors import InvalidInputError
 
@@ -14,7 +14,7 @@ _NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 MAX_BOXES = 10_000
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: BufferedIOBase, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield (kind, first content byte, end) of each box between two positions."""
     while start + 8 <= stop:
         file.seek(start)
