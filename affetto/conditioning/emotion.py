@@ -278,7 +278,7 @@ def mean_vad(mixture: Mapping[str, float]) -> Vad:
         return LEXICON[next(iter(mixture))].vad
     points = np.array([LEXICON[name].vad for name in mixture])
     mean = np.clip(np.array(list(mixture.values())) @ points, -1, 1)
-    return float(mean[0]), float(mean[1]), float(mean[2])
+    return round(float(mean[0]), 6), round(float(mean[1]), 6), round(float(mean[2]), 6)
 
 
 def _expected_dominance(valence: float, arousal: float) -> float:

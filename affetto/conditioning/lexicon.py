@@ -83,6 +83,7 @@ def lookup(label: str) -> Term:
     term = find_term(label)
     if term is not None:
         return term
-    near = difflib.get_close_matches(label.strip().lower(), [*LEXICON, *ALIASES], n=3, cutoff=0.6)
+    candidates = [*LEXICON, *(alias for alias in ALIASES if len(alias) > 3)]
+    near = difflib.get_close_matches(label.strip().lower(), candidates, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else "`affetto emotion parse --list` shows all names"
     raise UsageError(f"unknown emotion {label.strip()!r}: {hint}")
