@@ -1,5 +1,6 @@
 """`affetto demo`: everything once, on a recording that comes with affetto."""
 
+import contextlib
 import time
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affetto.apps.cli import common
+from affetto.runtime.progress import ProgressCallback, ProgressEvent
 
 if TYPE_CHECKING:
     from affetto.media.animation.curves import FaceCurves
@@ -66,16 +68,16 @@ def demo(
     with common.progress(quiet=quiet) as callback:
         animation = animator(speech, track, fps=_FPS, seed=seed, callback_on_step_end=callback)
         variants = [animator(speech, emotion, fps=_FPS, seed=seed).curves for emotion in ("angry", "sad")]
-    for name in ("face.csv", "face.glb", "face.mp4"):
-        common.note(f"writing {folder / name}", quiet=quiet)
-        animation.save(folder / name, size=size, overwrite=overwrite)
-    common.note(f"writing {folder / 'angry-and-sad.mp4'}", quiet=quiet)
-    _write_side_by_side(folder / "angry-and-sad.mp4", variants, speech)
+        for name in ("face.csv", "face.glb", "face.mp4"):
+            animation.save(folder / name, size=size, overwrite=overwrite, progress=callback)
+        _write_side_by_side(folder / "angry-and-sad.mp4", variants, speech, callback)
     plot_track(track, folder / "emotion.png", seconds=speech.seconds)
     _report(folder, time.monotonic() - started, json=json)
 
 
-def _write_side_by_side(path: Path, curves: "list[FaceCurves]", speech: "Audio") -> None:
+def _write_side_by_side(
+    path: Path, curves: "list[FaceCurves]", speech: "Audio", callback: ProgressCallback | None
+) -> None:
     import numpy as np
 
     from affetto.head.model import HeadModel
@@ -84,11 +86,15 @@ def _write_side_by_side(path: Path, curves: "list[FaceCurves]", speech: "Audio")
 
     head = HeadModel.load()
     renderer = open_renderer(head.mesh.surface, size=(_HALF, _HALF))
-    width = _HALF * len(curves)
-    with VideoWriter(path, size=(width, _HALF), fps=_FPS, audio=speech) as video:
-        views = [render_curves(head, each, renderer) for each in curves]
-        for frames in zip(*views, strict=True):
+    views = [render_curves(head, each, renderer) for each in curves]
+    with (
+        contextlib.closing(renderer),
+        VideoWriter(path, (_HALF * len(curves), _HALF), _FPS, speech) as video,
+    ):
+        for index, frames in enumerate(zip(*views, strict=True)):
             video.write(np.concatenate(frames, axis=1))
+            if callback is not None:
+                callback(ProgressEvent(stage="side by side", done=index + 1, total=len(curves[0])))
 
 
 def _report(folder: Path, seconds: float, *, json: bool) -> None:

@@ -167,10 +167,9 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
     animator = FaceAnimator.from_pretrained("embedded", device=work.device, dtype=work.dtype)
     with common.progress(quiet=quiet) as callback:
         animation = animator(speech, track, callback_on_step_end=callback, **work.options)
+        for path in work.outputs:
+            animation.save(path, progress=callback, **work.saving)
     curves = animation.curves
-    for path in work.outputs:
-        common.note(f"writing {path}", quiet=quiet)
-        animation.save(path, **work.saving)
     for target in work.targets:
         common.note(f"playing {curves.seconds:.1f} s to {target.host} port {target.port}", quiet=quiet)
         stream_curves(curves, target)
