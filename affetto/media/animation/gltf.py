@@ -68,7 +68,9 @@ class _Writer:
             ),
             values=gl.AccessorSparseValues(bufferView=self.view(rounded[kept].astype(np.float32).tobytes())),
         )
-        accessor = gl.Accessor(componentType=gl.FLOAT, count=len(values), type=gl.VEC3, sparse=sparse)
+        accessor = gl.Accessor(
+            byteOffset=None, componentType=gl.FLOAT, count=len(values), type=gl.VEC3, sparse=sparse
+        )
         return self._add(accessor, rounded if bounds else None)
 
     def _add(self, accessor: gl.Accessor, bounded: np.ndarray | None) -> int:
