@@ -9,9 +9,11 @@ from affetto.media.animation.usd import write_usd
 from affetto.media.mesh import AnimatedMesh
 from affetto.runtime.errors import InvalidInputError, UsageError
 
-WRITES = (".csv", ".json", ".npz", ".glb", ".usda", ".usdc")
-READS = (".csv", ".json", ".npz")
-NEEDS_MESH = (".glb", ".usda", ".usdc")
+CURVE_SUFFIXES = (".csv", ".json", ".npz")
+"""Files that hold curves alone; these can be read back."""
+
+MESH_SUFFIXES = (".glb", ".usda", ".usdc")
+"""Files that hold a head as well; writing them needs one."""
 
 
 def save_curves(
@@ -20,9 +22,9 @@ def save_curves(
     """Write a performance as .csv (Live Link Face), .json, .npz, .glb or .usda/.usdc; the last three need a mesh."""
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in WRITES:
-        raise UsageError(f"{path}: a performance is written as {', '.join(WRITES)}")
-    if suffix in NEEDS_MESH and mesh is None:
+    if suffix not in CURVE_SUFFIXES + MESH_SUFFIXES:
+        raise UsageError(f"{path}: a performance is written as {', '.join(CURVE_SUFFIXES + MESH_SUFFIXES)}")
+    if suffix in MESH_SUFFIXES and mesh is None:
         raise UsageError(f"{path}: a {suffix} file needs a head: pass mesh=")
     if suffix == ".csv":
         return livelink.write_csv(path, curves, overwrite=overwrite)
@@ -41,5 +43,5 @@ def load_curves(path: str | Path) -> FaceCurves:
     path = Path(path)
     readers = {".csv": livelink.read_csv, ".json": curve_files.read_json, ".npz": curve_files.read_npz}
     if path.suffix.lower() not in readers:
-        raise InvalidInputError(f"{path}: not a performance affetto reads: use {', '.join(READS)}")
+        raise InvalidInputError(f"{path}: not a performance affetto reads: use {', '.join(CURVE_SUFFIXES)}")
     return readers[path.suffix.lower()](path)
