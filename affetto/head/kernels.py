@@ -24,7 +24,16 @@ SAMPLES = 4
 
 @njit(cache=True, parallel=True)
 @no_type_check
-def pose(vertices: Array, follow: Array, vector: Array, pivot: Array, orientation: Array, target: Array, distance: np.float32, out: Array) -> None:
+def pose(
+    vertices: Array,
+    follow: Array,
+    vector: Array,
+    pivot: Array,
+    orientation: Array,
+    target: Array,
+    distance: np.float32,
+    out: Array,
+) -> None:
     """Write camera-space vertices: each turned about the pivot by its share of the rotation vector, then viewed."""
     angle = np.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
     scale = _1 / max(angle, _TINY)
@@ -47,7 +56,9 @@ def pose(vertices: Array, follow: Array, vector: Array, pivot: Array, orientatio
 
 @njit(cache=True, parallel=True)
 @no_type_check
-def smooth_normals(points: Array, triangles: Array, fan_start: Array, fan: Array, faces: Array, out: Array) -> None:
+def smooth_normals(
+    points: Array, triangles: Array, fan_start: Array, fan: Array, faces: Array, out: Array
+) -> None:
     """Write unit vertex normals: the area-weighted mean over each vertex's fan of triangles (across texture seams)."""
     for t in prange(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -90,7 +101,16 @@ def signed_area(projected: Array, a: int, b: int, c: int) -> np.float32:
 
 @njit(cache=True)
 @no_type_check
-def bin_triangles(projected: Array, triangles: Array, width: int, height: int, rows: int, cull: bool, starts: Array, bins: Array) -> Array:
+def bin_triangles(
+    projected: Array,
+    triangles: Array,
+    width: int,
+    height: int,
+    rows: int,
+    cull: bool,
+    starts: Array,
+    bins: Array,
+) -> Array:
     """Sort the triangles in view into horizontal bands of `rows` pixels; fill `starts`, return (grown) `bins`."""
     bands = starts.shape[0] - 1
     first = np.empty(triangles.shape[0], np.int32)
@@ -129,7 +149,17 @@ def bin_triangles(projected: Array, triangles: Array, width: int, height: int, r
 
 @njit(cache=True)
 @no_type_check
-def cover_band(projected: Array, triangles: Array, bins: Array, start: int, stop: int, top: int, bottom: int, nearest: Array, owner: Array) -> None:
+def cover_band(
+    projected: Array,
+    triangles: Array,
+    bins: Array,
+    start: int,
+    stop: int,
+    top: int,
+    bottom: int,
+    nearest: Array,
+    owner: Array,
+) -> None:
     """Find for each sample of rows `top` to `bottom` the nearest triangle (-1 for none) and its 1/depth."""
     width = nearest.shape[1]
     nearest[top:bottom] = _0
@@ -166,7 +196,20 @@ def cover_band(projected: Array, triangles: Array, bins: Array, start: int, stop
 
 @njit(cache=True)
 @no_type_check
-def shade(t: int, px: np.float32, py: np.float32, projected: Array, triangles: Array, normals: Array, attributes: Array, texture: Array, eye: Array, lights: Array, toward: Array, table: Array) -> tuple[np.float32, np.float32, np.float32]:
+def shade(
+    t: int,
+    px: np.float32,
+    py: np.float32,
+    projected: Array,
+    triangles: Array,
+    normals: Array,
+    attributes: Array,
+    texture: Array,
+    eye: Array,
+    lights: Array,
+    toward: Array,
+    table: Array,
+) -> tuple[np.float32, np.float32, np.float32]:
     """The encoded colour (0..255, three floats) of triangle `t` seen through pixel position (px, py).
 
     `eye` is (centre x, centre y, focal); `lights` rows are colours, then sky, ground, (wrap, rim, 0).
@@ -202,7 +245,7 @@ def shade(t: int, px: np.float32, py: np.float32, projected: Array, triangles: A
 
     count = toward.shape[0]
     wrap, rim = lights[count + 2, 0], lights[count + 2, 1]
-    wrap_r, wrap_g = wrap + np.float32(0.22) * warmth, wrap + np.float32(0.06) * warmth
+    wrap_r, wrap_g = wrap + np.float32(0.15) * warmth, wrap + np.float32(0.04) * warmth
     up = _HALF + _HALF * ny
     sheen = (_1 - facing) * (_1 - facing) * (_1 - facing) * rim * up
     # Light bounced inside hollows of warm stuff loses red last.
@@ -263,7 +306,26 @@ def shade(t: int, px: np.float32, py: np.float32, projected: Array, triangles: A
 
 @njit(cache=True, parallel=True)
 @no_type_check
-def paint(projected: Array, triangles: Array, group: Array, normals: Array, attributes: Array, texture: Array, starts: Array, bins: Array, rows: int, eye: Array, lights: Array, toward: Array, table: Array, background: Array, threads: int, nearest: Array, owner: Array, out: Array) -> None:
+def paint(
+    projected: Array,
+    triangles: Array,
+    group: Array,
+    normals: Array,
+    attributes: Array,
+    texture: Array,
+    starts: Array,
+    bins: Array,
+    rows: int,
+    eye: Array,
+    lights: Array,
+    toward: Array,
+    table: Array,
+    background: Array,
+    threads: int,
+    nearest: Array,
+    owner: Array,
+    out: Array,
+) -> None:
     """Write the picture band by band: visibility of all samples first, then shading once for each visible surface."""
     height, width = nearest.shape[0], nearest.shape[1]
     bands = starts.shape[0] - 1
@@ -279,6 +341,10 @@ def paint(projected: Array, triangles: Array, group: Array, normals: Array, attr
             for x in range(width):
                 red, green, blue = _0, _0, _0
                 pending = 15
+                if owner[y, x, 0] & owner[y, x, 1] & owner[y, x, 2] & owner[y, x, 3] == -1:
+                    for channel in range(3):
+                        out[y, x, channel] = np.uint8(background[y, x, channel] + _HALF)
+                    continue
                 while pending:
                     s = 0
                     while not (pending >> s) & 1:

@@ -24,7 +24,7 @@ class Poser:
             raise UsageError(f"follow has {len(follow)} values, but the surface has {count} vertices")
         self._prepared = prepared
         self._follow = None if follow is None else np.ascontiguousarray(follow, dtype=np.float32)
-        self._pivot: Float[np.ndarray, "3"] | None = None  # the one that `_shares` was made for
+        self._pivot: np.ndarray | None = None  # the one that `_shares` was made for
         self._shares = np.ones(count, np.float32)
         self._orientation = camera.orientation()
         self._target = np.array(camera.target, np.float32)

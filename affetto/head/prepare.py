@@ -7,11 +7,13 @@ import numpy as np
 from einops import reduce
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
+from affetto.head.hollows import openness
 from affetto.head.stage import Camera
 from affetto.media.mesh import Surface
 
 MOUTH_WORDS = ("teeth", "tongue", "mouth", "gum")
 EYE_WORDS = ("eye", "iris", "cornea", "sclera")
+SKIN_FLOOR = 0.3  # folds of skin open when a face moves, so none is baked wholly dark
 DRY_WORDS = ("hair", "brow", "lash", "cap", "cloth", "shirt", "collar")
 
 
@@ -36,7 +38,7 @@ def prepare_surface(surface: Surface, camera: Camera, height: int) -> PreparedSu
     """The surface made ready for pictures `height` pixels tall through `camera`."""
     group = triangle_groups(surface)
     fan_start, fan = vertex_fans(surface)
-    attributes = np.column_stack([surface.uvs, surface.gloss, *_materials(surface, group)]).astype(np.float32)
+    attributes = np.column_stack([surface.uvs, surface.gloss, *_materials(surface)]).astype(np.float32)
     return PreparedSurface(
         positions=np.ascontiguousarray(surface.positions),
         triangles=np.ascontiguousarray(surface.triangles),
@@ -112,23 +114,43 @@ def _vertices_of(surface: Surface, groups: Mapping[str, tuple[int, int]]) -> Boo
 
 
 def _materials(
-    surface: Surface, group: Int32[np.ndarray, "triangle"]
+    surface: Surface,
 ) -> tuple[Float32[np.ndarray, "vertex"], Float32[np.ndarray, "vertex"]]:
     """Warmth and openness to light of each vertex: skin is warm, the mouth darkens towards the throat."""
     vertices = len(surface.positions)
-    warmth, openness = np.ones(vertices, np.float32), np.ones(vertices, np.float32)
-    named = {words: {n: r for n, r in surface.groups.items() if _is(n, words)} for words in (DRY_WORDS, EYE_WORDS)}
+    warmth, light = np.ones(vertices, np.float32), SKIN_FLOOR + (1.0 - SKIN_FLOOR) * _spread(surface)
+    named = {
+        words: {n: r for n, r in surface.groups.items() if _is(n, words)} for words in (DRY_WORDS, EYE_WORDS)
+    }
     for ranges in named.values():
         warmth[_vertices_of(surface, ranges)] = 0.0
+    eyes = _vertices_of(surface, named[EYE_WORDS])
+    light[eyes] = (
+        0.5 + 0.5 * light[eyes]
+    )  # eyeballs turn under their lids, so shade baked on them stays faint
     mouth = {name: span for name, span in surface.groups.items() if _is(name, MOUTH_WORDS)}
     inside = _vertices_of(surface, mouth)
     if inside.any():
         depth = surface.positions[inside, 2]
         front, back = float(depth.max()), float(depth.min())
         nearness = np.clip((depth - back) / max(front - back, 1e-9), 0.0, 1.0)
-        openness[inside] = 0.06 + 0.84 * nearness**2.2
+        light[inside] = 0.06 + 0.84 * nearness**2.2
         warmth[inside] = 0.5
-    return warmth, openness
+    return warmth, light.astype(np.float32)
+
+
+def _spread(surface: Surface) -> Float[np.ndarray, "vertex"]:
+    """Openness of each vertex, averaged with its neighbours so that the depth maps' grain does not show."""
+    light = openness(surface.positions, surface.normals(), np.ascontiguousarray(surface.triangles))
+    classes = seam_classes(surface)
+    corners = classes[surface.triangles]
+    place = np.bincount(classes, weights=light) / np.bincount(classes)
+    for _ in range(2):
+        around = np.repeat(place[corners].mean(axis=1), 3)
+        share = np.bincount(corners.ravel(), minlength=len(place))
+        mean = np.bincount(corners.ravel(), weights=around, minlength=len(place)) / np.maximum(share, 1)
+        place = np.where(share > 0, mean, place)
+    return place[classes]
 
 
 def _texture_at_scale(surface: Surface, camera: Camera, height: int) -> Float32[np.ndarray, "row column 3"]:
@@ -167,14 +189,16 @@ def _areas(corners: Float[np.ndarray, "triangle 3 2"]) -> Float[np.ndarray, "tri
 
 def srgb_to_linear(encoded: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Linear light of sRGB values, both 0..1."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(encoded.dtype)
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(
+        encoded.dtype
+    )
 
 
 def linear_to_srgb(light: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The sRGB value of linear light, both 0..1."""
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055).astype(
-        light.dtype
-    )
+    return np.where(
+        light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
+    ).astype(light.dtype)
 
 
 SHOULDER = 0.65  # linear light above this is compressed instead of clipped

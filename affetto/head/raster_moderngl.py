@@ -1,5 +1,7 @@
 """The renderer that uses OpenGL through EGL: a graphics card, or Mesa's software rasteriser; no display needed."""
 
+from typing import Any
+
 import moderngl
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -8,6 +10,7 @@ from affetto.head.posing import Poser
 from affetto.head.prepare import SHOULDER, PreparedSurface
 from affetto.head.stage import Background, Camera, Lighting
 
+_EGL: dict[str, Any] = {"backend": "egl"}
 _VERTEX = """
 #version 330
 uniform vec4 lens;  // focal x, focal y, near, far
@@ -43,7 +46,7 @@ void main() {
     float gloss = v_material.x, warmth = v_material.y, open = v_material.z;
     float facing = max(dot(n, view), 0.0);
     vec3 sky = rows[COUNT], ground = rows[COUNT + 1];
-    vec3 wrap = rows[COUNT + 2].x + warmth * vec3(0.22, 0.06, 0.0);
+    vec3 wrap = rows[COUNT + 2].x + warmth * vec3(0.15, 0.04, 0.0);
     float up = 0.5 + 0.5 * n.y;
     vec3 openness = open + vec3(0.35, 0.10, 0.0) * warmth * (1.0 - open) * open;
     vec3 diffuse = mix(ground, sky, up) * openness;
@@ -99,10 +102,11 @@ class ModernGLRenderer:
     ) -> None:
         self.size = size
         self._poser = poser
-        self._context = context = moderngl.create_context(standalone=True, backend="egl", require=330)
+        self._context = context = moderngl.create_context(standalone=True, require=330, **_EGL)
         samples = min(4, context.max_samples)
         self._canvas = context.framebuffer(
-            [context.renderbuffer(size, 4, samples=samples)], context.depth_renderbuffer(size, samples=samples)
+            [context.renderbuffer(size, 4, samples=samples)],
+            context.depth_renderbuffer(size, samples=samples),
         )
         self._resolved = context.framebuffer([context.renderbuffer(size, 4)])
         self._flags = moderngl.DEPTH_TEST | (moderngl.CULL_FACE if cull else 0)
@@ -160,7 +164,12 @@ class ModernGLRenderer:
         program = self._context.program(vertex_shader=_VERTEX, fragment_shader=source)
         reach = np.linalg.norm(prepared.positions - np.array(camera.target), axis=1).max()
         tangent = 1.0 / np.tan(np.radians(camera.field_of_view) / 2.0)
-        lens = (tangent * size[1] / size[0], tangent, 0.05 * camera.distance, camera.distance + 2.0 * float(reach))
+        lens = (
+            tangent * size[1] / size[0],
+            tangent,
+            0.05 * camera.distance,
+            camera.distance + 2.0 * float(reach),
+        )
         self._write(program, "lens", np.array(lens))
         self._write(program, "toward", lighting.directions())
         extra = [lighting.sky, lighting.ground, (lighting.wrap, lighting.rim, 0.0)]
@@ -175,7 +184,9 @@ class ModernGLRenderer:
 
     def _texture(self, pixels: Float[np.ndarray, "row column 3"], *, smooth: bool) -> moderngl.Texture:
         height, width = pixels.shape[:2]
-        texture = self._context.texture((width, height), 3, np.ascontiguousarray(pixels).tobytes(), dtype="f4")
+        texture = self._context.texture(
+            (width, height), 3, np.ascontiguousarray(pixels).tobytes(), dtype="f4"
+        )
         filtering = moderngl.LINEAR if smooth else moderngl.NEAREST
         texture.filter = (filtering, filtering)
         texture.repeat_x = texture.repeat_y = False

@@ -18,7 +18,9 @@ _ONE_AT_A_TIME = threading.Lock()  # numba's plainest threading layer must not b
 
 def light_rows(lighting: Lighting) -> Float[np.ndarray, "row 3"]:
     """Light colours, then sky, ground, and (wrap, rim, 0): what the shading kernel reads."""
-    return np.array([*lighting.colours(), lighting.sky, lighting.ground, (lighting.wrap, lighting.rim, 0.0)], np.float32)
+    return np.array(
+        [*lighting.colours(), lighting.sky, lighting.ground, (lighting.wrap, lighting.rim, 0.0)], np.float32
+    )
 
 
 class NumbaRenderer:
@@ -68,7 +70,14 @@ class NumbaRenderer:
             points, normals = self._poser.pose(vertices, rotation, pivot)
             kernels.project(points, self._focal, width, height, self._near, self._projected)
             self._bins = kernels.bin_triangles(
-                self._projected, prepared.triangles, width, height, BAND_ROWS, self._cull, self._starts, self._bins
+                self._projected,
+                prepared.triangles,
+                width,
+                height,
+                BAND_ROWS,
+                self._cull,
+                self._starts,
+                self._bins,
             )
             kernels.paint(
                 self._projected, prepared.triangles, prepared.group, normals, prepared.attributes, prepared.texture,
@@ -98,7 +107,9 @@ def sees_back_faces(prepared: PreparedSurface, camera: Camera, *, tolerance: flo
         with _ONE_AT_A_TIME:
             kernels.project(points, focal, side, side, near, projected)
             bins = kernels.bin_triangles(projected, prepared.triangles, side, side, side, False, starts, bins)
-            kernels.cover_band(projected, prepared.triangles, bins, starts[0], starts[1], 0, side, nearest, owner)
+            kernels.cover_band(
+                projected, prepared.triangles, bins, starts[0], starts[1], 0, side, nearest, owner
+            )
         corners = projected[prepared.triangles[owner[owner >= 0]]]
         first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         behind = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] > 0.0

@@ -4,7 +4,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -23,6 +23,7 @@ BACKENDS = ("auto", "numba", "moderngl")
 CHUNK_FRAMES = 32  # deformed at once; bounds memory for any length
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """Makes pictures of one surface; the topology, camera and lights are fixed when it is opened."""
 
@@ -47,6 +48,7 @@ class Renderer(Protocol):
         ...
 
 
+@runtime_checkable
 class AnimatedHead(Protocol):
     """What `render_curves` needs of a head; `HeadModel` is one."""
 
@@ -87,10 +89,14 @@ def open_renderer(
     if not len(surface.triangles):
         raise UsageError("the surface has no triangles: there is nothing to render")
     if backend == "moderngl" and not gl_works():
-        raise MissingResourceError("no OpenGL context opens here (EGL): install libegl1 and Mesa, or use numba")
+        raise MissingResourceError(
+            "no OpenGL context opens here (EGL): install libegl1 and Mesa, or use numba"
+        )
     camera = Camera() if camera is None else camera
     prepared = prepare_surface(surface, camera, height)
-    chosen = ModernGLRenderer if backend == "moderngl" or (backend == "auto" and gl_works()) else NumbaRenderer
+    chosen = (
+        ModernGLRenderer if backend == "moderngl" or (backend == "auto" and gl_works()) else NumbaRenderer
+    )
     return chosen(
         prepared,
         Poser(prepared, camera, follow),

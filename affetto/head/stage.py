@@ -21,7 +21,7 @@ class Camera:
 
     field_of_view: float = 20.0  # degrees, vertical
     target: Triple = (0.0, -0.035, 0.0)
-    distance: float = 1.2
+    distance: float = 1.0
     yaw: float = 0.0
     pitch: float = 0.0
 
@@ -115,11 +115,13 @@ class Background:
 
 STUDIO = Lighting(
     lights=(
-        Light(direction=(0.55, 0.60, 0.75), colour=(1.22, 1.14, 1.03)),  # key: warm, high, from the subject's left
-        Light(direction=(-0.80, 0.10, 0.65), colour=(0.30, 0.35, 0.43)),  # fill: cool, level
+        Light(
+            direction=(0.55, 0.60, 0.75), colour=(1.02, 0.96, 0.88)
+        ),  # key: warm, high, from the subject's left
+        Light(direction=(-0.80, 0.10, 0.65), colour=(0.24, 0.28, 0.34)),  # fill: cool, level
         Light(direction=(-0.45, 0.55, -0.80), colour=(0.75, 0.80, 0.95)),  # rim: cool, from behind
     ),
-    sky=(0.30, 0.32, 0.36),
-    ground=(0.16, 0.14, 0.13),
+    sky=(0.26, 0.28, 0.32),
+    ground=(0.15, 0.13, 0.12),
 )
 """A three-light portrait."""
