@@ -231,7 +231,7 @@ class Emotion:
                 for name, p in emotion.named().items():
                     mixture[name] = mixture.get(name, 0.0) + part * p
         return Emotion(
-            vad=(float(vad[0]), float(vad[1]), float(vad[2])),
+            vad=(round(float(vad[0]), 9), round(float(vad[1]), 9), round(float(vad[2]), 9)),
             mixture=Mixture(mixture),
             intensity=min(total, MAX_INTENSITY),
             confidence=(1 - w) * self.confidence + w * other.confidence,
