@@ -53,7 +53,7 @@ class VideoWriter:
         self,
         path: str | Path,
         size: tuple[int, int],
-        fps: float,
+        fps: int | float,
         audio: Audio | None = None,
         *,
         crf: int = 18,
