@@ -62,16 +62,16 @@ class FlameModel:
             raise UsageError(f"{len(shape)} shape values given, FLAME has {SHAPES}")
         rest = self.v_template
         if shape is not None:
-            rest = rest + einsum(self.shapedirs[..., : len(shape)], shape, "v axis mode, mode -> v axis")
+            rest = rest + einsum(self.shapedirs[..., : len(shape)], shape, "v xyz mode, mode -> v xyz")
         modes = self.shapedirs[..., SHAPES : SHAPES + expression.shape[1]]
-        shaped = rest + einsum(modes, expression, "v axis mode, frame mode -> frame v axis")
+        shaped = rest + einsum(modes, expression, "v xyz mode, frame mode -> frame v xyz")
         rotations = vector_matrix(np.zeros((frames, 5, 3)) if pose is None else pose.astype(np.float64))
         bend = rearrange(rotations[:, 1:] - np.eye(3), "frame joint row column -> frame (joint row column)")
-        posed = shaped + einsum(self.posedirs, bend, "v axis mode, frame mode -> frame v axis")
-        joints = einsum(self.J_regressor, shaped, "joint v, frame v axis -> frame joint axis")
+        posed = shaped + einsum(self.posedirs, bend, "v xyz mode, frame mode -> frame v xyz")
+        joints = einsum(self.J_regressor, shaped, "joint v, frame v xyz -> frame joint xyz")
         turn, shift = self._chain(rotations, joints)
         skin_turn = einsum(self.weights, turn, "v joint, frame joint row column -> frame v row column")
-        skin_shift = einsum(self.weights, shift, "v joint, frame joint axis -> frame v axis")
+        skin_shift = einsum(self.weights, shift, "v joint, frame joint xyz -> frame v xyz")
         moved = einsum(skin_turn, posed, "frame v row column, frame v column -> frame v row") + skin_shift
         return moved.astype(np.float32)
 

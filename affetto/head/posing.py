@@ -11,19 +11,11 @@ from affetto.runtime.errors import UsageError
 
 
 class Poser:
-    """Turns the head over planted shoulders, moves all into the camera's frame, and recomputes smooth normals.
+    """Turns the head over planted shoulders, moves all into the camera's frame, and recomputes smooth normals."""
 
-    `follow` is how much of the head's rotation each vertex takes, 0..1; None takes `default_follow` of the pivot.
-    """
-
-    def __init__(
-        self, prepared: PreparedSurface, camera: Camera, follow: Float[np.ndarray, "vertex"] | None
-    ) -> None:
+    def __init__(self, prepared: PreparedSurface, camera: Camera) -> None:
         count = len(prepared.positions)
-        if follow is not None and len(follow) != count:
-            raise UsageError(f"follow has {len(follow)} values, but the surface has {count} vertices")
         self._prepared = prepared
-        self._follow = None if follow is None else np.ascontiguousarray(follow, dtype=np.float32)
         self._pivot: np.ndarray | None = None  # the one that `_shares` was made for
         self._shares = np.ones(count, np.float32)
         self._orientation = camera.orientation()
@@ -38,32 +30,34 @@ class Poser:
         vertices: Float[np.ndarray, "vertex 3"],
         rotation: Float[np.ndarray, "3 3"] | None,
         pivot: Float[np.ndarray, "3"] | None,
+        follow: Float[np.ndarray, "share"] | None,
     ) -> tuple[Float32[np.ndarray, "vertex 3"], Float32[np.ndarray, "vertex 3"]]:
         """Camera-space vertices and unit normals; both arrays are overwritten by the next call."""
         prepared = self._prepared
         if vertices.shape != prepared.positions.shape:
             raise UsageError(f"vertices have shape {vertices.shape}, the surface {prepared.positions.shape}")
-        vector = np.zeros(3, np.float32)
-        centre = np.zeros(3, np.float32)
-        if rotation is not None:
-            vector = rotation_vector(rotation).astype(np.float32)
-            centre = centre if pivot is None else pivot.astype(np.float32)
-        shares = self._shares_about(centre) if pivot is not None else self._everything()
+        if follow is not None and len(follow) != len(vertices):
+            raise UsageError(f"follow has {len(follow)} values, but the surface has {len(vertices)} vertices")
+        vector = np.zeros(3) if rotation is None else rotation_vector(rotation)
+        centre = np.zeros(3, np.float32) if pivot is None else np.asarray(pivot, np.float32)
         kernels.pose(
-            np.ascontiguousarray(vertices, dtype=np.float32), shares, vector, centre,
-            self._orientation, self._target, self._distance, self._points,
-        )  # fmt: skip
+            np.ascontiguousarray(vertices, dtype=np.float32),
+            self._shares_about(pivot) if follow is None else np.ascontiguousarray(follow, dtype=np.float32),
+            np.asarray(vector, np.float32),
+            centre,
+            self._orientation,
+            self._target,
+            self._distance,
+            self._points,
+        )
         kernels.smooth_normals(
             self._points, prepared.triangles, prepared.fan_start, prepared.fan, self._faces, self._normals
         )
         return self._points, self._normals
 
-    def _everything(self) -> Float32[np.ndarray, "vertex"]:
-        return self._follow if self._follow is not None else np.ones(len(self._points), np.float32)
-
-    def _shares_about(self, pivot: Float32[np.ndarray, "3"]) -> Float32[np.ndarray, "vertex"]:
-        if self._follow is not None:
-            return self._follow
+    def _shares_about(self, pivot: Float[np.ndarray, "3"] | None) -> Float32[np.ndarray, "vertex"]:
+        if pivot is None:
+            return np.ones(len(self._points), np.float32)
         if self._pivot is None or not np.array_equal(self._pivot, pivot):
-            self._pivot, self._shares = pivot, default_follow(self._prepared.positions, pivot)
+            self._pivot, self._shares = np.array(pivot), default_follow(self._prepared.positions, pivot)
         return self._shares

@@ -135,9 +135,10 @@ class ModernGLRenderer:
         vertices: Float[np.ndarray, "vertex 3"],
         rotation: Float[np.ndarray, "3 3"] | None = None,
         pivot: Float[np.ndarray, "3"] | None = None,
+        follow: Float[np.ndarray, "share"] | None = None,
     ) -> UInt8[np.ndarray, "row column 3"]:
-        """One picture (sRGB) of the surface with its vertices at `vertices`, the head turned about `pivot`."""
-        points, normals = self._poser.pose(vertices, rotation, pivot)
+        """One picture (sRGB) of the surface with its vertices at `vertices`; see `affetto.head.render.Renderer`."""
+        points, normals = self._poser.pose(vertices, rotation, pivot, follow)
         self._points.write(points)
         self._normals.write(normals)
         self._canvas.use()

@@ -61,13 +61,14 @@ class NumbaRenderer:
         vertices: Float[np.ndarray, "vertex 3"],
         rotation: Float[np.ndarray, "3 3"] | None = None,
         pivot: Float[np.ndarray, "3"] | None = None,
+        follow: Float[np.ndarray, "share"] | None = None,
     ) -> UInt8[np.ndarray, "row column 3"]:
-        """One picture (sRGB) of the surface with its vertices at `vertices`, the head turned about `pivot`."""
+        """One picture (sRGB) of the surface with its vertices at `vertices`; see `affetto.head.render.Renderer`."""
         width, height = self.size
         prepared = self._prepared
         picture = np.empty((height, width, 3), np.uint8)
         with _ONE_AT_A_TIME:
-            points, normals = self._poser.pose(vertices, rotation, pivot)
+            points, normals = self._poser.pose(vertices, rotation, pivot, follow)
             kernels.project(points, self._focal, width, height, self._near, self._projected)
             self._bins = kernels.bin_triangles(
                 self._projected,
@@ -103,7 +104,7 @@ def sees_back_faces(prepared: PreparedSurface, camera: Camera, *, tolerance: flo
     owner = np.empty((side, side, kernels.SAMPLES), np.int32)
     for yaw in (-45.0, 0.0, 45.0):
         view = dataclasses.replace(camera, yaw=camera.yaw + yaw)
-        points, _ = Poser(prepared, view, None).pose(prepared.positions, None, None)
+        points, _ = Poser(prepared, view).pose(prepared.positions, None, None, None)
         with _ONE_AT_A_TIME:
             kernels.project(points, focal, side, side, near, projected)
             bins = kernels.bin_triangles(projected, prepared.triangles, side, side, side, False, starts, bins)

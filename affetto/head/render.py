@@ -35,11 +35,12 @@ class Renderer(Protocol):
         vertices: Float[np.ndarray, "vertex 3"],
         rotation: Float[np.ndarray, "3 3"] | None = None,
         pivot: Float[np.ndarray, "3"] | None = None,
+        follow: Float[np.ndarray, "share"] | None = None,
     ) -> UInt8[np.ndarray, "row column 3"]:
         """One picture (sRGB) with the vertices at `vertices` (metres), the head turned by `rotation` about `pivot`.
 
-        The shoulders stay planted: the rotation fades out down the neck. Without a pivot everything turns about the
-        origin.
+        `follow` is each vertex's share of the rotation, 1 on the head and 0 on the shoulders; without it the share
+        falls with the height below the pivot, see `default_follow`. Without a pivot all turns about the origin.
         """
         ...
 
@@ -57,8 +58,13 @@ class AnimatedHead(Protocol):
         """The surface at rest with its pivot."""
         ...
 
+    @property
+    def head_weights(self) -> Float[np.ndarray, "vertex"]:
+        """Each vertex's share of the head's rotation."""
+        ...
+
     def deform(
-        self, weights: Float[np.ndarray, "frame 52"], *, eyes: Float[np.ndarray, "frame 2 2"] | None = None
+        self, weights: Float[np.ndarray, "*frame 52"], *, eyes: Float[np.ndarray, "*frame 2 2"] | None = None
     ) -> Float[np.ndarray, "frame vertex 3"]:
         """The vertices at each frame, the head not yet turned."""
         ...
@@ -72,13 +78,11 @@ def open_renderer(
     camera: Camera | None = None,
     lights: Lighting = STUDIO,
     background: Background | None = None,
-    follow: Float[np.ndarray, "vertex"] | None = None,
 ) -> Renderer:
     """A renderer of `surface` for pictures of `size` (width, height), 2x2 antialiased.
 
     `auto` takes moderngl when an EGL context opens here and numba otherwise; both give the same picture within 2/255
-    on average. `follow` is each vertex's share of the head's rotation, when the height above the shoulders does not
-    tell it. Raises `UsageError` for an unknown backend or an impossible size, `MissingResourceError` when moderngl is
+    on average. Raises `UsageError` for an unknown backend or an impossible size, `MissingResourceError` when moderngl is
     asked for by name and no context opens.
     """
     width, height = size
@@ -99,7 +103,7 @@ def open_renderer(
     )
     return chosen(
         prepared,
-        Poser(prepared, camera, follow),
+        Poser(prepared, camera),
         size=size,
         camera=camera,
         lighting=lights,
@@ -128,4 +132,4 @@ def render_curves(
         part = curves.sliced(start, start + CHUNK_FRAMES)
         rotations = euler_matrix(part.head)
         for vertices, rotation in zip(head.deform(part.weights, eyes=part.eyes), rotations, strict=True):
-            yield renderer.frame(vertices, rotation, pivot)
+            yield renderer.frame(vertices, rotation, pivot, head.head_weights)

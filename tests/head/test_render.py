@@ -186,6 +186,7 @@ def test_a_performance_renders_frame_by_frame(head, numba_renderer):
     curves = dataclasses.replace(FaceCurves.neutral(70, 25.0), head=np.linspace(0, 0.6, 210).reshape(70, 3))
     puppet = SimpleNamespace(
         mesh=SimpleNamespace(head_pivot=PIVOT),
+        head_weights=default_follow(head.positions, PIVOT),
         deform=lambda weights, eyes: np.repeat(head.positions[None], len(weights), axis=0),
     )
     frames = list(render_curves(puppet, curves, numba_renderer))
@@ -201,7 +202,6 @@ def test_a_performance_renders_frame_by_frame(head, numba_renderer):
     [
         ({"backend": "vulkan"}, "unknown renderer 'vulkan'"),
         ({"size": (8, 512)}, "picture size 8x512"),
-        ({"follow": np.ones(3)}, "follow has 3 values"),
     ],
 )
 def test_a_wrong_option_is_named(head, options, message):
@@ -212,6 +212,14 @@ def test_a_wrong_option_is_named(head, options, message):
 def test_vertices_of_another_mesh_are_refused(numba_renderer):
     with pytest.raises(UsageError, match=r"vertices have shape \(5, 3\)"):
         numba_renderer.frame(np.zeros((5, 3), np.float32))
+
+
+def test_given_shares_decide_what_turns(head, numba_renderer):
+    still = numba_renderer.frame(head.positions)
+    none = np.zeros(len(head.positions), np.float32)
+    assert np.array_equal(numba_renderer.frame(head.positions, turned(0.5), PIVOT, none), still)
+    with pytest.raises(UsageError, match="follow has 3 values"):
+        numba_renderer.frame(head.positions, turned(0.5), PIVOT, none[:3])
 
 
 def test_geometry_behind_the_camera_is_skipped(head, numba_renderer):
