@@ -1,0 +1,223 @@
+"""Text to timed phones through espeak-ng, the optional text front end (`pip install affetto[tts]`).
+
+The library speaks into memory and reports when each phone starts; see `espeak_ng/speak_lib.h` of the espeak-ng project.
+"""
+
+import ctypes
+import ctypes.util
+import importlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+from affetto.generators.face.phones import (
+    BILABIALS,
+    PLOSIVES,
+    SILENCE,
+    VOICELESS_STOPS,
+    VOWELS,
+    TimedPhone,
+    from_ipa,
+)
+from affetto.runtime.errors import MissingResourceError, UsageError
+
+_RETRIEVAL, _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 1, 1, 2, 0x8000
+_UTF8, _EVENT_WORD, _EVENT_PHONEME, _EVENT_END_LIST = 1, 1, 7, 0
+_RATE, _PITCH, _RANGE = 1, 3, 4
+# Measured on espeak-ng 1.51 envelopes: the event of a voiceless stop marks its burst, with this much closure before it.
+CLOSURE_S, BURST_S, VOICED_LEAD_S = 0.048, 0.005, 0.010
+
+
+class _Value(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Value),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """What espeak-ng said: mono samples in -1..1, their rate, and (seconds, IPA) of every phone it reported."""
+
+    samples: Float[np.ndarray, "sample"]
+    rate: int
+    events: tuple[tuple[float, str], ...]
+    words: tuple[float, ...] = ()  # seconds at which words begin
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return len(self.samples) / self.rate
+
+
+class Espeak:
+    """The espeak-ng library of this process; it has one voice at a time, so calls take turns."""
+
+    def __init__(self, library: str, data: str | None) -> None:
+        self._lib = ctypes.CDLL(library)
+        options = _PHONEME_EVENTS | _PHONEME_IPA | _DONT_EXIT
+        self.rate = int(self._lib.espeak_Initialize(_RETRIEVAL, 0, data.encode() if data else None, options))
+        if self.rate <= 0:
+            raise MissingResourceError(
+                f"espeak-ng found no data in {data}: pip install --force-reinstall affetto[tts]"
+            )
+        self._lock = threading.Lock()
+        self._audio: list[bytes] = []
+        self._events: list[tuple[float, str]] = []
+        self._words: list[float] = []
+        self._callback = _Callback(self._receive)
+        self._lib.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, samples: Sequence[int], count: int, events: Sequence[_Event]) -> int:
+        if count > 0:
+            self._audio.append(ctypes.string_at(samples, 2 * count))  # pyright: ignore[reportArgumentType]
+        index = 0
+        while events[index].type != _EVENT_END_LIST:
+            event = events[index]
+            if event.type == _EVENT_PHONEME:
+                name = bytes(event.id.string).split(b"\0")[0].decode("utf8", "replace")
+                self._events.append((event.audio_position / 1000.0, name))
+            elif event.type == _EVENT_WORD:
+                self._words.append(event.audio_position / 1000.0)
+            index += 1
+        return 0
+
+    def say(self, text: str, voice: str, *, wpm: int = 165, pitch: int = 50, spread: int = 50) -> Spoken:
+        """Speak `text`; `voice` is a language with an optional variant (`de+f3`), pitch and spread run 0..100."""
+        with self._lock:
+            if self._lib.espeak_SetVoiceByName(voice.encode()) != 0:
+                raise UsageError(f"espeak-ng has no voice {voice!r}: try en-us, de, nl, fr or es")
+            for parameter, value in ((_RATE, wpm), (_PITCH, pitch), (_RANGE, spread)):
+                self._lib.espeak_SetParameter(parameter, value, 0)
+            self._audio, self._events, self._words = [], [], []
+            body = text.encode()
+            self._lib.espeak_Synth(body, len(body) + 1, 0, 1, 0, _UTF8, None, None)
+            self._lib.espeak_Synchronize()
+            samples = np.frombuffer(b"".join(self._audio), np.int16).astype(np.float32) / 32768.0
+            return Spoken(
+                samples=samples, rate=self.rate, events=tuple(self._events), words=tuple(self._words)
+            )
+
+
+@lru_cache(maxsize=1)
+def espeak() -> Espeak:
+    """The shared espeak-ng, from the `espeakng-loader` package, else from the system."""
+    try:
+        loader = importlib.import_module("espeakng_loader")
+        return Espeak(loader.get_library_path(), loader.get_data_path())
+    except ImportError:
+        system = ctypes.util.find_library("espeak-ng")
+    if system is None:
+        raise MissingResourceError("speech from text needs espeak-ng: pip install affetto[tts]")
+    return Espeak(system, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What a text asks to be said: phones without silences, their stress 0..1, and where a pause may come before."""
+
+    phones: tuple[str, ...]
+    stress: tuple[float, ...]
+    breaks: tuple[bool, ...]
+
+
+def script_of(spoken: Spoken) -> Script:
+    """The script that espeak-ng followed, with a possible pause at every word."""
+    phones = espeak_phones(spoken)
+    kept = [index for index, phone in enumerate(phones) if phone.phone != SILENCE]
+    breaks = []
+    for index in kept:
+        before = phones[index - 1].start if index else -1.0
+        paused = index == 0 or phones[index - 1].phone == SILENCE
+        # A word event comes up to 50 ms before its first phone.
+        word = any(before + 0.012 < at <= phones[index].start + 0.012 for at in spoken.words)
+        breaks.append(paused or word)
+    return Script(
+        phones=tuple(phones[index].phone for index in kept),
+        stress=tuple(phones[index].stress for index in kept),
+        breaks=tuple(breaks),
+    )
+
+
+def script(text: str, language: str = "en-us") -> Script:
+    """The phones that a text asks for in a language (espeak-ng's name of it, such as en-us, de, nl, fr)."""
+    if not text.strip():
+        raise UsageError("the text to speak is empty: give the words of the recording")
+    return script_of(espeak().say(text, language))
+
+
+def phonemes(text: str, language: str = "en-us") -> list[TimedPhone]:
+    """The phones of a text as espeak-ng would say it, silences included; its own timing, to be aligned to a speaker."""
+    if not text.strip():
+        raise UsageError("the text to speak is empty: give the words of the recording")
+    return espeak_phones(espeak().say(text, language))
+
+
+def espeak_phones(spoken: Spoken) -> list[TimedPhone]:
+    """Timed phones of a spoken text: closures set before the bursts, diphthongs split 55 : 45, pauses as silence."""
+    marks: list[tuple[float, list[str], float]] = []
+    for at, name in spoken.events:
+        stress = 1.0 if "ˈ" in name else 0.5 if "ˌ" in name else 0.0
+        marks.append((at, from_ipa(name) or ([SILENCE] if not name.strip("ˈˌː_ ") else []), stress))
+    marks = [mark for mark in marks if mark[1]]
+    starts = [_onset(at, phones[0]) for at, phones, _ in marks]
+    starts = list(np.maximum.accumulate(np.maximum(starts or [0.0], 0.0)))
+    timed: list[TimedPhone] = []
+    for index, (at, phones, stress) in enumerate(marks):
+        start = float(starts[index])
+        end = max(float(starts[index + 1]) if index + 1 < len(marks) else spoken.seconds, start)
+        timed.extend(_split(phones, start, end, at, stress))
+    return merge_silences([TimedPhone(SILENCE, 0.0, float(starts[0])), *timed] if timed else [])
+
+
+def merge_silences(phones: Sequence[TimedPhone]) -> list[TimedPhone]:
+    """The same phones without empty ones and with one silence for each run of silences."""
+    merged: list[TimedPhone] = []
+    for phone in phones:
+        if phone.end <= phone.start:
+            continue
+        if merged and phone.phone == SILENCE == merged[-1].phone:
+            merged[-1] = TimedPhone(SILENCE, merged[-1].start, phone.end)
+        else:
+            merged.append(phone)
+    return merged
+
+
+def _onset(at: float, phone: str) -> float:
+    if phone in VOICELESS_STOPS:
+        return at - CLOSURE_S
+    return at - VOICED_LEAD_S if phone in BILABIALS or phone in PLOSIVES else at
+
+
+def _split(phones: Sequence[str], start: float, end: float, at: float, stress: float) -> list[TimedPhone]:
+    shares = np.array([0.55, 0.45]) if len(phones) == 2 else np.full(len(phones), 1.0 / len(phones))
+    bounds = start + (end - start) * np.concatenate([[0.0], np.cumsum(shares)])
+    bounds[-1] = end
+    if len(phones) == 2 and phones[0] in VOICELESS_STOPS:  # [ts], [pf]: the second begins at the burst
+        bounds[1] = min(max(at + BURST_S, start), end)
+    out = []
+    for phone, first, last in zip(phones, bounds[:-1], bounds[1:], strict=True):
+        release = None
+        if phone in PLOSIVES:
+            release = float(min(max(at + BURST_S, first), last)) if phone in VOICELESS_STOPS else float(last)
+        out.append(TimedPhone(phone, float(first), float(last), stress if phone in VOWELS else 0.0, release))
+    return out
