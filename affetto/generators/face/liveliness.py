@@ -12,13 +12,13 @@ from jaxtyping import Float
 from scipy.ndimage import convolve1d
 
 from affetto.generators.face.expression import Mood, hann
+from affetto.head.model import LOOK_DEGREES
 from affetto.media.animation.curves import ARKIT_INDEX
 from affetto.runtime.errors import UsageError
 
-MARGIN_S = 2.5
+MARGIN_S = 2.56
 _BLINK_CELL_S = 0.5
 _GAZE_CELL_S = 0.9
-_EYE_RANGE = {"Out": 0.61, "In": 0.61, "Up": 0.44, "Down": 0.44}  # radians at weight 1
 _BLINKS, _GAZE, _SWAY = range(3)  # streams of chance
 
 
@@ -90,7 +90,9 @@ def look_weights(eyes: Float[np.ndarray, "frame 2 2"]) -> Float[np.ndarray, "fra
         outward = eyes[:, index, 0] if side == "Left" else -eyes[:, index, 0]
         down = eyes[:, index, 1]
         for name, angle in (("Out", outward), ("In", -outward), ("Down", down), ("Up", -down)):
-            weights[:, ARKIT_INDEX[f"eyeLook{name}{side}"]] = np.clip(angle / _EYE_RANGE[name], 0.0, 1.0)
+            weights[:, ARKIT_INDEX[f"eyeLook{name}{side}"]] = np.clip(
+                angle / np.deg2rad(LOOK_DEGREES[name]), 0.0, 1.0
+            )
     return weights
 
 

@@ -68,7 +68,7 @@ def test_mouth_close_meets_the_jaw_throughout_a_bilabial():
     assert np.allclose(channel(curves, "mouthClose")[inside], channel(curves, "jawOpen")[inside], atol=0.01)
     assert channel(curves, "mouthPressLeft")[inside].min() >= 0.29
     assert channel(curves, "mouthLowerDownLeft")[inside].max() < 0.01
-    assert channel(curves, "jawOpen")[22:25].max() > 0.3  # the vowel before it opens
+    assert channel(curves, "jawOpen")[22:25].max() > 0.2  # the vowel before it opens
 
 
 def test_a_weakened_bilabial_is_not_forced_shut():
@@ -81,7 +81,7 @@ def test_labiodentals_bite_and_sibilants_narrow_the_jaw():
     biting = viseme_curves(said("a", "f", "a"), 1.0)
     assert channel(biting, "mouthRollLower")[20:23].min() >= 0.35 - 1e-6
     hissing = viseme_curves(said("a", "s", "a"), 1.0)
-    assert channel(hissing, "jawOpen")[20:23].max() <= 0.12 + 1e-6
+    assert channel(hissing, "jawOpen")[20:23].max() <= 0.09 + 1e-6
 
 
 def test_rounding_begins_before_its_vowel():
@@ -94,7 +94,7 @@ def test_a_long_pause_brings_the_mouth_to_rest_within_a_quarter_second():
     phones = [*said("a", start=0.1, step=0.3), *said("a", start=1.6, step=0.3)]
     curves = viseme_curves(phones, 2.2)
     assert curves[33:70].max() < 0.02  # 0.66 .. 1.4 s
-    assert channel(curves, "jawOpen")[10:18].max() > 0.4
+    assert channel(curves, "jawOpen")[10:18].max() > 0.25
 
 
 def test_lips_do_not_lag_the_sound():
