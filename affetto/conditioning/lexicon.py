@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -12,6 +12,8 @@ from typing import Any
 from affetto.runtime.errors import UsageError
 
 Vad = tuple[float, float, float]
+Number = float | int
+"""What a caller may pass for a real number (run-time checkers do not take an int for a float)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ def _build_terms() -> dict[str, Term]:
     return terms
 
 
-def _triple(values: list[float]) -> Vad:
+def _triple(values: Sequence[Number]) -> Vad:
     valence, arousal, dominance = (float(value) for value in values)
     return valence, arousal, dominance
 
