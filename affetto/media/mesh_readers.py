@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,14 +175,14 @@ class GltfReader:
         return InvalidInputError(f"{self.path}: {reason}: export it again as .glb")
 
     def _split(self, content: bytes) -> bytes:
-        header = np.frombuffer(content[:12], "<u4")
-        if len(header) < 3 or header[0] != _MAGIC or header[1] != 2:
+        magic, version, total = struct.unpack_from("<III", content.ljust(12, b"\0"))
+        if magic != _MAGIC or version != 2:
             raise self.damaged("it is not a glTF 2.0 binary")
-        if header[2] > len(content):
-            raise self.damaged(f"it is cut off ({len(content)} of {header[2]} bytes)")
+        if total > len(content):
+            raise self.damaged(f"it is cut off ({len(content)} of {total} bytes)")
         offset, text = 12, b""
-        while offset + 8 <= header[2]:
-            length, kind = (int(n) for n in np.frombuffer(content[offset : offset + 8], "<u4"))
+        while offset + 8 <= total:
+            length, kind = struct.unpack_from("<II", content, offset)
             chunk = content[offset + 8 : offset + 8 + length]
             if len(chunk) < length:
                 raise self.damaged("a chunk is cut off")
@@ -300,7 +301,7 @@ def read_glb(path: Path) -> RawMesh:
     reader = GltfReader(path)
     try:
         return _merge(reader)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InvalidInputError):
             raise
         raise reader.damaged(f"its structure is broken ({type(error).__name__}: {error})") from error

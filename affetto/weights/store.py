@@ -93,6 +93,8 @@ def check_safetensors(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(64)
+    if size >= 10 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+        return
     mend = "delete it and download it again"
     if head.startswith(b"version https://git-lfs"):
         raise InvalidInputError(f"{path}: is a git-lfs pointer, not the weights: {mend}")
@@ -100,8 +102,7 @@ def check_safetensors(path: Path) -> None:
         raise InvalidInputError(f"{path}: is a web page, not weights: {mend}")
     if head[:2] == b"PK" or head[:1] == b"\x80":
         raise InvalidInputError(f"{path}: is a pickled checkpoint: only safetensors are read")
-    if size < 10 or head[8:9] != b"{" or int.from_bytes(head[:8], "little") > size - 8:
-        raise InvalidInputError(f"{path}: is not a complete safetensors file: {mend}")
+    raise InvalidInputError(f"{path}: is not a complete safetensors file: {mend}")
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
