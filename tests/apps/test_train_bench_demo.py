@@ -1,9 +1,20 @@
+import importlib
+import inspect
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from affetto.apps.cli import bench
+from affetto.apps.cli import bench, common
 from affetto.apps.cli.demo import FILES
+from affetto.apps.cli.train import RECIPES
+
+
+@dataclass(frozen=True)
+class Score:
+    closure: float
 
 
 @pytest.mark.parametrize(
@@ -13,7 +24,9 @@ from affetto.apps.cli.demo import FILES
         (["head", "--data", "{folder}/gone", "-o", "{folder}/a.safetensors"], 3, "gone"),
         (["head", "--data", "."], 2, "-o"),
         (["head", "--data", ".", "-o", "{folder}/a.pt"], 2, "a.pt"),
-        (["head", "--data", ".", "-o", "{folder}/a.safetensors", "--resume", "{folder}/old"], 3, "old"),
+        (["head", "--data", ".", "-o", "{folder}/a.safetensors", "--resume"], 2, "--resume"),
+        (["head", "--data", ".", "-o", "{folder}/a.safetensors", "--seconds", "0"], 2, "--seconds"),
+        (["face-content", "--data", ".", "-o", "{folder}/a.safetensors"], 2, "--seconds"),
     ],
 )
 def test_training_refuses_what_it_cannot_do_before_it_starts(affetto, tmp_path, arguments, code, named):
@@ -22,6 +35,19 @@ def test_training_refuses_what_it_cannot_do_before_it_starts(affetto, tmp_path, 
     assert len(outcome.lines) == 1
     assert named in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_exists_and_takes_data_output_and_seed(name):
+    module, function = RECIPES[name]
+    parameters = list(inspect.signature(getattr(importlib.import_module(module), function)).parameters)
+    assert parameters[:2] == ["data", "output"]
+    assert "seed" in parameters
+
+
+def test_results_of_recipes_become_json(capsys):
+    common.print_json({"score": Score(closure=0.5), "mean": np.float32(0.25), "path": Path("a")})
+    assert json.loads(capsys.readouterr().out) == {"score": {"closure": 0.5}, "mean": 0.25, "path": "a"}
 
 
 def test_an_unknown_bench_and_a_missing_folder_are_refused(affetto, tmp_path):

@@ -4,6 +4,8 @@ Only light modules are imported here, because `affetto --help` imports this file
 """
 
 import contextlib
+import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -82,8 +84,16 @@ TIERS = ("auto", "embedded", "full")
 
 
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Print one JSON document on stdout; paths become text, and NaN is refused."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """Print one JSON document on stdout; results become objects, paths text, and NaN is refused."""
+    sys.stdout.write(
+        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    )
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value.item() if hasattr(value, "item") else str(value)  # numpy scalars have item()
 
 
 def print_data(text: str) -> None:
@@ -137,6 +147,12 @@ def check_creatable(output: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{output}: cannot be written ({error.strerror}): choose another output") from error
     os.close(handle)
     Path(name).unlink()
+
+
+def check_package(module: str, message: str) -> None:
+    """Raise with `message` unless an optional package can be imported."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingResourceError(message)
 
 
 def check_folder(folder: Path) -> Path:

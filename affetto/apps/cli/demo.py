@@ -56,12 +56,12 @@ def demo(
     for name in FILES:
         common.check_creatable(folder / name, overwrite=overwrite)
 
-    from affetto.apps.cli.emotion import plot_track
+    from affetto.conditioning.figure import draw_track
     from affetto.conditioning.track import EmotionTrack
     from affetto.generators.face.pipeline import FaceAnimator
     from affetto.media.audio import load_audio
 
-    with resources.as_file(resources.files("affetto.apps") / "data" / SPEECH) as path:
+    with resources.as_file(resources.files("affetto.media") / "data" / SPEECH) as path:
         speech = load_audio(path)
     track = EmotionTrack.parse(TRACK)
     animator = FaceAnimator.from_pretrained("embedded", device=device, dtype=dtype)
@@ -71,7 +71,7 @@ def demo(
         for name in ("face.csv", "face.glb", "face.mp4"):
             animation.save(folder / name, size=size, overwrite=overwrite, progress=callback)
         _write_side_by_side(folder / "angry-and-sad.mp4", variants, speech, callback)
-    plot_track(track, folder / "emotion.png", seconds=speech.seconds)
+    draw_track(track, folder / "emotion.png", seconds=speech.seconds, overwrite=overwrite)
     _report(folder, time.monotonic() - started, json=json)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from affetto.media.animation.stream import Target
     from affetto.media.audio import Audio
 
-SUFFIXES = (".csv", ".glb", ".usda", ".json", ".npz", ".mp4")
+SUFFIXES = (".csv", ".glb", ".usda", ".usdc", ".json", ".npz", ".mp4")
 BACKENDS = ("auto", "numba", "moderngl")
 
 _MIN_SECONDS = 0.2
@@ -95,7 +95,7 @@ def face(
 ) -> None:
     """Animate a face that speaks AUDIO with an emotion.
 
-    Writes what the suffix of each -o says: .csv Live Link Face, .glb glTF with 52 morph targets, .usda USD, .json and
+    Writes what the suffix of each -o says: .csv Live Link Face, .glb glTF with 52 morph targets, .usda and .usdc USD, .json and
     .npz curves, .mp4 video with the sound.
     """
     outputs, streams = output or [], stream or []
@@ -112,6 +112,8 @@ def face(
     for name, amount in amounts.items():
         common.check_range(f"--{name.replace('_', '-')}", amount, 0.0, 3.0)
     common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
+    if any(path.suffix.lower().startswith(".usd") for path in outputs):
+        common.check_package("pxr", "USD files need usd-core: run pip install 'affetto[usd]'")
     work = _Work(
         audio=audio,
         emotion=emotion,

@@ -1,9 +1,10 @@
 """`affetto train`: run the recipe that made one of the embedded weights."""
 
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +12,11 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 RECIPES: Mapping[str, tuple[str, str]] = {
-    # name: (module, function); each takes (data, output, *, seconds, seed, resume, device, callback)
+    # name: (module, function); each takes (data, output) and those of seconds, seed, resume, device, progress it can use
     "head": ("affetto.head.train", "train_head"),
     "face-content": ("affetto.generators.face.train_content", "train_content"),
     "face-motion": ("affetto.generators.face.train_motion", "train_motion"),
+    "face-critic": ("affetto.evaluation.face_critic", "train_face_critic"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
 }
 
@@ -28,14 +30,12 @@ def train(
     generator: Annotated[
         str, typer.Argument(metavar="|".join(RECIPES), help="What to train.", show_default=False)
     ],
-    data: Annotated[Path, typer.Option(help="The folder with the training data (see docs/training.md).")],
+    data: Annotated[Path, typer.Option(help="Where the training data lie.", show_default=False)],
     output: common.OutputOption = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=1, help="Stop after so much time; default is the recipe's own.")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on from a checkpoint this recipe wrote.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to train.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")] = False,
     seed: common.SeedOption = 0,
-    device: common.DeviceOption = "auto",
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda:N", help="Where to train.")] = None,
     json: common.JsonOption = False,
     quiet: common.QuietOption = False,
     overwrite: common.OverwriteOption = False,
@@ -46,18 +46,37 @@ def train(
         raise UsageError(f"nothing is called {generator!r}: train one of {', '.join(RECIPES)}")
     if output is None:
         raise UsageError("name the file to write with -o NAME.safetensors")
-    common.check_outputs([output], [".safetensors"], overwrite=overwrite)
-    if not data.is_dir():
-        raise InvalidInputError(f"{data}: is not a folder: name the folder with the training data")
-    if resume is not None and not resume.is_file():
-        raise InvalidInputError(f"{resume}: no such checkpoint: leave --resume away to start anew")
+    if seconds is not None:
+        common.check_range("--seconds", seconds, 1.0, 1e7)
+    common.check_outputs([output], [".safetensors"], overwrite=overwrite or resume)
+    if not data.exists():
+        raise InvalidInputError(f"{data}: no such folder: name where the training data lie")
     module, function = RECIPES[generator]
     recipe = getattr(importlib.import_module(module), function)
+    given = {"seconds": seconds, "resume": resume or None, "device": device}
+    options = recipe_options(
+        generator, recipe, {name: value for name, value in given.items() if value is not None}
+    )
     with common.progress(quiet=quiet) as callback:
-        report = recipe(
-            data, output, seconds=seconds, seed=seed, resume=resume, device=device, callback=callback
-        )
+        shown = {"progress": callback} if "progress" in inspect.signature(recipe).parameters else {}
+        report = recipe(data, output, seed=seed, **options, **shown)
     if json:
         common.print_json({"generator": generator, "output": str(output), "seed": seed, "report": report})
     else:
         common.print_data(str(output))
+
+
+def recipe_options(generator: str, recipe: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options, when the recipe takes all of them and lacks none that it needs."""
+    parameters = inspect.signature(recipe).parameters
+    for name in given:
+        if name not in parameters:
+            raise UsageError(f"--{name} means nothing for {generator}: leave it away")
+    if (
+        "seconds" in parameters
+        and parameters["seconds"].default is inspect.Parameter.empty
+        and "seconds" not in given
+    ):
+        raise UsageError(f"{generator} trains for as long as you say: give --seconds")
+    needed = [name for name, each in parameters.items() if each.default is inspect.Parameter.empty]
+    return {**({"resume": False} if "resume" in needed else {}), **given}
