@@ -1,0 +1,24 @@
+"""Where hair grows and where clothes begin."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def scalp(points: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k"]:
+    """Signed distance inside the hairline, roughly in centimetres (negative on bare skin)."""
+    x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+    front = np.interp(x, [0, 1.5, 3.0, 4.4, 5.4, 6.2, 7.0], [9.75, 9.75, 9.6, 9.1, 8.1, 6.4, 4.6])
+    side = np.interp(
+        z, [-7.5, -5.5, -2.2, -0.6, 0.4, 1.8, 3.6, 4.6, 5.6], [-3.4, -3.0, -1.6, 0.0, 1.5, 2.0, 2.6, 3.2, 6.0]
+    )
+    blend = np.clip((z - 4.0) / 1.5, 0, 1)
+    height = blend * np.maximum(front, side) + (1 - blend) * side
+    round_ear = 2.3 * (np.hypot((y - 2.3) / 2.75, (z - 0.35) / 1.95) - 1)
+    return np.where(x > 5.5, np.minimum((y - height) * 0.8, round_ear), (y - height) * 0.8)
+
+
+def clothed(points: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k"]:
+    """Signed distance below the neckline, roughly in centimetres (negative above it)."""
+    x, y, z = points.T
+    collar = np.interp(z, [-7, -3, 1.0, 4.0, 5.5], [-9.6, -10.4, -12.2, -14.0, -14.6]) - 0.010 * x**2
+    return collar - y
