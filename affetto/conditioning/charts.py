@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
-from affetto.conditioning.lexicon import CORRELATIONS, LEXICON, lookup, read_data
+from affetto.conditioning.lexicon import CORRELATIONS, LEXICON, Number, lookup, read_data
 from affetto.runtime.errors import UsageError
 
 CHART_DATA = read_data("charts.json")
@@ -32,7 +32,7 @@ class Chart:
     mean: Float[np.ndarray, "klass 3"]
     cov: Float[np.ndarray, "klass 3 3"]
     prior: Float[np.ndarray, "klass"]  # need not sum to one
-    background: float = 0.0  # weight of the uniform class, beside the priors
+    background: Number = 0.0  # weight of the uniform class, beside the priors
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -55,7 +55,7 @@ class Chart:
         """The VAD centre of one class of this chart."""
         return self.mean[self._index(label)]
 
-    def subset(self, names: Sequence[str], *, background: float = 0.0) -> "Chart":
+    def subset(self, names: Sequence[str], *, background: Number = 0.0) -> "Chart":
         """The same chart with only `names`."""
         rows = [self._index(name) for name in names]
         return Chart(
@@ -80,12 +80,12 @@ class Chart:
         weights = np.exp(joint - joint.max(axis=-1, keepdims=True))
         return weights / weights.sum(axis=-1, keepdims=True)
 
-    def labels(self, vad: Sequence[float], k: int = 3) -> list[tuple[str, float]]:
+    def labels(self, vad: Sequence[Number] | np.ndarray, k: int = 3) -> list[tuple[str, float]]:
         """The `k` most probable classes at one point, best first."""
         p = self.posterior(np.asarray(vad, np.float64))
         return [(self.classes[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:k]]
 
-    def invert(self, weights: Mapping[str, float], *, refine: bool = True) -> Float[np.ndarray, "3"]:
+    def invert(self, weights: Mapping[str, Number], *, refine: bool = True) -> Float[np.ndarray, "3"]:
         """The VAD point that a mixture of this chart's classes names.
 
         It starts at the weighted mean of the class centres; `refine` climbs to the mode of the weighted density nearby.
@@ -107,7 +107,9 @@ class Chart:
 
         return np.clip(minimize(cost, start, method="L-BFGS-B", bounds=[(-1, 1)] * 3).x, -1, 1)
 
-    def pulled(self, vad: Sequence[float], label: str, *, margin: float = 0.05) -> Float[np.ndarray, "3"]:
+    def pulled(
+        self, vad: Sequence[Number] | np.ndarray, label: str, *, margin: Number = 0.05
+    ) -> Float[np.ndarray, "3"]:
         """The point on the way from `vad` to the class centre where `label` first wins, and `margin` beyond it.
 
         This mends annotations whose point contradicts their label (pull to boundary, arXiv 2602.06778).
@@ -162,10 +164,12 @@ def complete_dominance(
     slope_v = (sd[2] / sd[0]) * (vd - va * ad) / (1 - va * va)
     slope_a = (sd[2] / sd[1]) * (ad - vd * va) / (1 - va * va)
     tilt = slope_v * (np.asarray(valence) - mean[0]) + slope_a * (np.asarray(arousal) - mean[1])
-    return np.clip(mean[2] + 1.5 * sd[2] * np.tanh(tilt / (1.5 * sd[2])), -1, 1)
+    return np.asarray(np.clip(mean[2] + 1.5 * sd[2] * np.tanh(tilt / (1.5 * sd[2])), -1, 1))
 
 
-def correlated_cov(sd: Sequence[float], correlation: Sequence[float]) -> Float[np.ndarray, "3 3"]:
+def correlated_cov(
+    sd: Sequence[Number] | np.ndarray, correlation: Sequence[Number] | np.ndarray
+) -> Float[np.ndarray, "3 3"]:
     """diag(sd) R diag(sd) with R from (valence-dominance, arousal-dominance, valence-arousal), made positive definite."""
     vd, ad, va = correlation
     matrix = np.array([[1, va, vd], [va, 1, ad], [vd, ad, 1]], np.float64) * np.outer(sd, sd)
@@ -174,7 +178,7 @@ def correlated_cov(sd: Sequence[float], correlation: Sequence[float]) -> Float[n
 
 
 def lexical_chart(
-    names: Sequence[str], *, background: float = 0.02, correlated: bool = False, tuned: bool = True
+    names: Sequence[str], *, background: Number = 0.02, correlated: bool = False, tuned: bool = True
 ) -> Chart:
     """A chart of lexicon terms, with diagonal covariances, or the authors' correlations for the anchors.
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from affetto.conditioning.anchors import ANCHORS_8, anchor_rows, anchor_weights
 from affetto.conditioning.charts import CHARTS, complete_dominance
-from affetto.conditioning.lexicon import EMOJI, LEXICON, Vad, lookup
+from affetto.conditioning.lexicon import EMOJI, LEXICON, Number, Vad, lookup
 from affetto.runtime.errors import UsageError
 
 __all__ = ["ANCHORS_8", "MAX_INTENSITY", "Emotion", "Mixture"]
@@ -73,10 +73,10 @@ class Emotion:
     The neutral emotion has intensity 0.
     """
 
-    vad: Vad
+    vad: tuple[Number, Number, Number]
     mixture: Mapping[str, float] = Mixture()
-    intensity: float = 1.0
-    confidence: float = 1.0
+    intensity: Number = 1.0
+    confidence: Number = 1.0
 
     def __post_init__(self) -> None:
         vad = tuple(float(axis) for axis in self.vad)
@@ -103,7 +103,7 @@ class Emotion:
         return cls(vad=(0.0, 0.0, 0.0), mixture=Mixture({"neutral": 1.0}), intensity=0.0)
 
     @classmethod
-    def from_label(cls, label: str, intensity: float = 1.0, *, confidence: float = 1.0) -> "Emotion":
+    def from_label(cls, label: str, intensity: Number = 1.0, *, confidence: Number = 1.0) -> "Emotion":
         """The emotion a word names, at its place in the lexicon; unknown words raise with the nearest known ones."""
         term = lookup(label)
         strength = 0.0 if term.name == "neutral" else intensity
@@ -112,12 +112,12 @@ class Emotion:
     @classmethod
     def from_vad(
         cls,
-        valence: float,
-        arousal: float,
-        dominance: float | None = None,
+        valence: Number,
+        arousal: Number,
+        dominance: Number | None = None,
         *,
-        intensity: float = 1.0,
-        confidence: float = 1.0,
+        intensity: Number = 1.0,
+        confidence: Number = 1.0,
     ) -> "Emotion":
         """The emotion at one point, without names; a missing dominance is completed from the other two."""
         if dominance is None:
@@ -126,7 +126,7 @@ class Emotion:
 
     @classmethod
     def from_mixture(
-        cls, mixture: Mapping[str, SupportsFloat], intensity: float = 1.0, *, confidence: float = 1.0
+        cls, mixture: Mapping[str, SupportsFloat], intensity: Number = 1.0, *, confidence: Number = 1.0
     ) -> "Emotion":
         """A blend of named emotions, shares normalised to sum to one, at the mean of their places."""
         shares = Mixture(mixture)
@@ -215,7 +215,7 @@ class Emotion:
             shares = anchor_weights(np.array(self.vad))
         return scale_to_neutral(shares[None], np.array([[self.intensity]]))[0]
 
-    def blend(self, other: "Emotion", w: float) -> "Emotion":
+    def blend(self, other: "Emotion", w: Number) -> "Emotion":
         """The emotion a share `w` (0..1) of the way to `other`, linear in effective VAD and effective mixture."""
         if not 0 <= w <= 1:
             raise UsageError(f"a blend weight must lie in 0..1, got {w:g}")
@@ -237,7 +237,7 @@ class Emotion:
             confidence=(1 - w) * self.confidence + w * other.confidence,
         )
 
-    def scaled(self, factor: float) -> "Emotion":
+    def scaled(self, factor: Number) -> "Emotion":
         """The same emotion at `factor` times the intensity, at most 2."""
         return replace(self, intensity=min(self.intensity * factor, MAX_INTENSITY))
 
@@ -281,13 +281,13 @@ def mean_vad(mixture: Mapping[str, float]) -> Vad:
     return round(float(mean[0]), 6), round(float(mean[1]), 6), round(float(mean[2]), 6)
 
 
-def _expected_dominance(valence: float, arousal: float) -> float:
+def _expected_dominance(valence: Number, arousal: Number) -> float:
     if not (math.isfinite(valence) and math.isfinite(arousal)):
         raise UsageError(f"vad needs numbers in [-1, 1], got ({valence:g}, {arousal:g})")
     return float(complete_dominance(np.array(valence), np.array(arousal)))
 
 
-def _number(value: float) -> str:
+def _number(value: Number) -> str:
     return repr(int(value)) if value == int(value) else repr(float(value))
 
 

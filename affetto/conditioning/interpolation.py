@@ -127,12 +127,14 @@ def slerp(
     opposite = (cosine < np.cos(np.deg2rad(OPPOSITE_DEGREES))) & (np.minimum(length_a, length_b) > _TINY)
     if not opposite.any():
         return plain
-    waypoint = np.zeros_like(start)
+    a, b, half = start[opposite], stop[opposite], w[opposite]
+    waypoint = np.zeros_like(a)
     if route == "arousal":
-        waypoint[:, 1] = _WAYPOINT_AROUSAL * strength
-    first = _turn(start, waypoint, np.clip(2 * w, 0, 1))
-    second = _turn(waypoint, stop, np.clip(2 * w - 1, 0, 1))
-    return np.where(opposite[:, None], np.where(w[:, None] < 0.5, first, second), plain)
+        waypoint[:, 1] = _WAYPOINT_AROUSAL * np.broadcast_to(strength, w.shape)[opposite]
+    first = half < 0.5
+    leg_start, leg_stop = np.where(first[:, None], a, waypoint), np.where(first[:, None], waypoint, b)
+    plain[opposite] = _turn(leg_start, leg_stop, np.where(first, 2 * half, 2 * half - 1))
+    return plain
 
 
 def _turn(

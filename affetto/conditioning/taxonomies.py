@@ -21,6 +21,12 @@ from affetto.runtime.errors import UsageError
 __all__ = ["ANCHORS_8", "TAXONOMIES", "Taxonomy", "get_taxonomy"]
 
 _LEVEL_SD = 0.15  # how far apart in intensity two levels of a graded label set stand
+_KIN = {
+    "happy": "joyful", "joyful": "happy", "astonished": "surprised", "enraged": "angry", "terrified": "fear",
+    "depressed": "sad", "calm": "relaxed", "serene": "relaxed", "contemptuous": "contempt",
+}  # fmt: skip
+"""Names so near that a label set which lacks one means it by the other."""
+
 _QUADRANT_SD = 0.25  # how unsure the sign of valence or arousal is
 
 
@@ -201,6 +207,8 @@ class Taxonomy:
         rows = self._posterior(np.array([LEXICON[name].vad for name in names], np.float64))
         for row, name in zip(rows, names, strict=True):
             direct = np.array([name in terms for terms in meant], np.float64)
+            if not direct.any():
+                direct = np.array([_KIN.get(name) in terms for terms in meant], np.float64)
             if direct.any():
                 row[:] = direct / direct.sum()
         return rows

@@ -24,7 +24,7 @@ from affetto.conditioning.interpolation import (
     slerp,
     smooth_noise,
 )
-from affetto.conditioning.lexicon import LEXICON
+from affetto.conditioning.lexicon import LEXICON, Number
 from affetto.runtime.errors import UsageError
 
 __all__ = ["MAX_KEYFRAMES", "EmotionBatch", "EmotionTrack", "Keyframe", "Pulse", "as_track"]
@@ -43,7 +43,7 @@ _PULSE_LIMIT = 0.5  # seconds; longer is no micro-event
 class Keyframe:
     """An emotion at a time in seconds; `ease` shapes the way from it to the next keyframe."""
 
-    time: float
+    time: Number
     emotion: Emotion
     ease: str = "linear"
 
@@ -58,10 +58,10 @@ class Keyframe:
 class Pulse:
     """A micro-event: for less than half a second `emotion` shows through, most at `time`, with `amount` 0..1."""
 
-    time: float
+    time: Number
     emotion: Emotion
-    seconds: float = 0.3
-    amount: float = 1.0
+    seconds: Number = 0.3
+    amount: Number = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.time) and 0 <= self.time <= MAX_SECONDS):
@@ -89,7 +89,7 @@ class EmotionTrack:
     route: str = "arousal"
     pulses: tuple[Pulse, ...] = ()
     lanes: Mapping[str, "EmotionTrack"] = field(default_factory=dict)
-    lags: Mapping[str, float] = field(default_factory=dict)
+    lags: Mapping[str, Number] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keyframes", tuple(self.keyframes))
@@ -157,12 +157,12 @@ class EmotionTrack:
     @classmethod
     def wandering(
         cls,
-        seconds: float,
+        seconds: Number,
         seed: int,
         *,
         around: Emotion | None = None,
-        sd: float = 0.3,
-        length_s: float = 0.5,
+        sd: Number = 0.3,
+        length_s: Number = 0.5,
     ) -> "EmotionTrack":
         """A smooth random course about an emotion: a Gaussian process in VAD of standard deviation `sd`."""
         centre = cls.constant(around or Emotion.from_vad(0.0, 0.0, 0.0))
@@ -205,7 +205,7 @@ class EmotionTrack:
             _apply_pulse(row, keys, pulse, times)
         return keys.unstack(row, from_names=self.space == "mixture")
 
-    def at(self, time: float) -> Emotion:
+    def at(self, time: Number) -> Emotion:
         """The emotion at one time in seconds."""
         return self.sample(np.array([time]))[0]
 
@@ -217,17 +217,17 @@ class EmotionTrack:
         lag = self.lags.get(modality, 0.0)
         return lane.shifted(lag) if lag else lane
 
-    def shifted(self, seconds: float) -> "EmotionTrack":
+    def shifted(self, seconds: Number) -> "EmotionTrack":
         """The same course `seconds` later (negative: earlier; what falls before 0 is cut off)."""
         if seconds < 0 and self.keyframes[0].time + seconds < 0:
             return self.sliced(-seconds, max(self.seconds, -seconds))
         return self._retimed(lambda time: time + seconds)
 
-    def warped(self, to_new_time: Callable[[float], float]) -> "EmotionTrack":
+    def warped(self, to_new_time: Callable[[float], Any]) -> "EmotionTrack":
         """The course with every keyframe moved to `to_new_time(seconds)`, which must rise; eases stretch along."""
         return self._retimed(to_new_time)
 
-    def sliced(self, start: float, stop: float) -> "EmotionTrack":
+    def sliced(self, start: Number, stop: Number) -> "EmotionTrack":
         """The course from `start` to `stop` seconds, beginning at 0.
 
         A curved segment cut by an edge becomes a fine chain of straight ones (100 a second).
@@ -260,7 +260,7 @@ class EmotionTrack:
         return replace(self, keyframes=tuple(keys), pulses=pulses, lanes={}, lags=self.lags)
 
     def followed_by(
-        self, other: "EmotionTrack", *, at: float | None = None, ease: str = "linear"
+        self, other: "EmotionTrack", *, at: Number | None = None, ease: str = "linear"
     ) -> "EmotionTrack":
         """The course, then `other` starting at `at` seconds (default: just after the last keyframe)."""
         start = self.seconds if at is None else at
@@ -274,7 +274,9 @@ class EmotionTrack:
         )
         return replace(self, keyframes=(*head, *tail), pulses=pulses)
 
-    def quantised(self, grid: float | Sequence[float], *, hold: bool = False) -> "EmotionTrack":
+    def quantised(
+        self, grid: Number | Sequence[Number] | np.ndarray, *, hold: bool = False
+    ) -> "EmotionTrack":
         """Keyframes moved to the nearest point of a grid: a step in seconds, or rising times such as beats or bars.
 
         Of keyframes that meet, the last stays; `hold` lets each last until the next instead of moving on.
@@ -293,12 +295,12 @@ class EmotionTrack:
             placed[time] = replace(key, time=time, ease="hold" if hold else key.ease)
         return replace(self, keyframes=tuple(placed.values()))
 
-    def resampled(self, fps: float, *, seconds: float | None = None) -> "EmotionTrack":
+    def resampled(self, fps: Number, *, seconds: Number | None = None) -> "EmotionTrack":
         """The same course with a keyframe per frame at `fps`, so that sampling there gives what it gave before."""
         times = _grid(self.seconds if seconds is None else seconds, fps)
         return replace(EmotionTrack.from_batch(times, self.sample(times)), lanes=self.lanes, lags=self.lags)
 
-    def smoothed(self, sigma: float, *, fps: float = 50.0) -> "EmotionTrack":
+    def smoothed(self, sigma: Number, *, fps: Number = 50.0) -> "EmotionTrack":
         """The course after a Gaussian filter of `sigma` seconds, with a keyframe per frame at `fps`."""
         if sigma <= 0:
             return self
@@ -306,7 +308,7 @@ class EmotionTrack:
             fps, lambda values: gaussian_filter1d(values, sigma * fps, axis=0, mode="nearest")
         )
 
-    def rate_limited(self, per_second: float, *, fps: float = 50.0) -> "EmotionTrack":
+    def rate_limited(self, per_second: Number, *, fps: Number = 50.0) -> "EmotionTrack":
         """The course held to `per_second` of effective VAD change per second, with a keyframe per frame at `fps`."""
         if not per_second > 0:
             raise UsageError(f"a rate limit must be above 0 per second, got {per_second:g}")
@@ -321,10 +323,10 @@ class EmotionTrack:
         self,
         seed: int,
         *,
-        sd: float = 0.08,
-        length_s: float = 0.5,
-        fps: float = 25.0,
-        seconds: float | None = None,
+        sd: Number = 0.08,
+        length_s: Number = 0.5,
+        fps: Number = 25.0,
+        seconds: Number | None = None,
     ) -> "EmotionTrack":
         """One random neighbour of this course: VAD plus a smooth Gaussian-process path of `sd`, names unchanged.
 
@@ -337,13 +339,13 @@ class EmotionTrack:
         return EmotionTrack.from_batch(times, replace(batch, vad=vad))
 
     def with_pulse(
-        self, time: float, emotion: Emotion, *, seconds: float = 0.3, amount: float = 1.0
+        self, time: Number, emotion: Emotion, *, seconds: Number = 0.3, amount: Number = 1.0
     ) -> "EmotionTrack":
         """The course with a micro-event: `emotion` flashes for `seconds` (under 0.5), centred on `time`."""
         pulse = Pulse(time=time, emotion=emotion, seconds=seconds, amount=amount)
         return replace(self, pulses=(*self.pulses, pulse))
 
-    def scaled(self, factor: float) -> "EmotionTrack":
+    def scaled(self, factor: Number) -> "EmotionTrack":
         """The course at `factor` times the intensity (at most 2)."""
         return replace(
             self,
@@ -352,7 +354,7 @@ class EmotionTrack:
             lanes={name: lane.scaled(factor) for name, lane in self.lanes.items()},
         )
 
-    def _retimed(self, to_new_time: Callable[[float], float]) -> "EmotionTrack":
+    def _retimed(self, to_new_time: Callable[[float], Any]) -> "EmotionTrack":
         keys = tuple(replace(k, time=float(to_new_time(k.time))) for k in self.keyframes)
         pulses = tuple(replace(p, time=max(float(to_new_time(p.time)), 0.0)) for p in self.pulses)
         return replace(self, keyframes=keys, pulses=pulses)
@@ -362,7 +364,7 @@ class EmotionTrack:
         batch = self.sample(np.array(times))
         return [by_time.get(time) or batch[i] for i, time in enumerate(times)]
 
-    def _filtered(self, fps: float, apply: Callable[[np.ndarray], np.ndarray]) -> "EmotionTrack":
+    def _filtered(self, fps: Number, apply: Callable[[np.ndarray], np.ndarray]) -> "EmotionTrack":
         times, keys = _grid(self.seconds, fps), self._arrays
         batch = self.sample(times)
         rows = keys.stack(batch.vad, batch.mixture, batch.intensity[:, 0], batch.confidence)
@@ -542,7 +544,7 @@ def _follow(batch: EmotionBatch, wanted: np.ndarray, limited: np.ndarray) -> Emo
     )
 
 
-def _grid(seconds: float, fps: float) -> Float[np.ndarray, "frame"]:
+def _grid(seconds: Number, fps: Number) -> Float[np.ndarray, "frame"]:
     if not fps > 0:
         raise UsageError(f"fps must be positive, got {fps:g}")
     frames = math.ceil(seconds * fps - 1e-9) + 1
