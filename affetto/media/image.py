@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from io import BufferedIOBase
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
 
 
 def decode_image(
-    source: BufferedIOBase, path: Path, *, max_pixels: int = MAX_PIXELS
+    source: BufferedReader | BytesIO, path: Path, *, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "row column 3"]:
     """Like `load_image`, from an open stream; `path` is named in errors."""
     try:
