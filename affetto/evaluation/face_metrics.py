@@ -139,4 +139,4 @@ def jerk(weights: Float[np.ndarray, "frame channel"], fps: float) -> float:
 
 def spearman(asked: Sequence[float], measured: Sequence[float]) -> float:
     """Rank correlation of asked and measured strength: 1 when more asked always gives more."""
-    return float(spearmanr(asked, measured).statistic)
+    return float(np.asarray(spearmanr(asked, measured))[0])
