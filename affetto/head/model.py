@@ -16,7 +16,7 @@ from affetto.media.mesh import AnimatedMesh, Surface
 from affetto.runtime.errors import UsageError
 from affetto.weights.store import load_arrays, read_arrays
 
-LOOK_DEGREES: Mapping[str, float] = {"In": 32.0, "Out": 32.0, "Up": 24.0, "Down": 28.0}
+LOOK_DEGREES: Mapping[str, float] = {"In": 27.0, "Out": 27.0, "Up": 22.0, "Down": 27.0}
 """How far the eyeball turns when an eyeLook weight is 1."""
 
 _JAW, _CLOSE = ARKIT_INDEX["jawOpen"], ARKIT_INDEX["mouthClose"]
@@ -37,7 +37,7 @@ class HeadModel:
     head_weights: Float32[np.ndarray, "vertex"]
     lips: tuple[Int[np.ndarray, "upper"], Int[np.ndarray, "lower"]]
     landmark_vertices: Mapping[str, int]
-    lid_loops: Int[np.ndarray, "2 lid"]
+    lid_edges: Int[np.ndarray, "2 lid"]
     mirror: Int[np.ndarray, "vertex"]
     ipd: float = 0.063
     meta: Mapping[str, str] = field(default_factory=dict)
@@ -218,6 +218,9 @@ def _unpacked(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
         eye_centres=np.array(layout["eye_centres"]),
         eye_vertices=(np.arange(start, middle), np.arange(middle, stop)),
         head_pivot=np.array(layout["head_pivot"]),
+        head_weights=arrays["head_weights"].astype(np.float32) / 255,
+        correctives=fields[len(ARKIT_52) :],
+        corrective_pairs=arrays["corrective_pairs"].astype(np.int64),
     )
     identity = arrays["identity"].astype(np.float32) * arrays["identity_scale"][:, None, None]
     return HeadModel(
@@ -228,7 +231,7 @@ def _unpacked(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
         head_weights=arrays["head_weights"].astype(np.float32) / 255,
         lips=(np.array(layout["upper_lip"]), np.array(layout["lower_lip"])),
         landmark_vertices=layout["landmarks"],
-        lid_loops=np.array(layout["lid_loops"]),
+        lid_edges=np.array(layout["lid_edges"]),
         mirror=arrays["mirror"].astype(np.int64),
         meta={key: value for key, value in metadata.items() if key != "layout"},
     )

@@ -51,7 +51,9 @@ class AnimatedMesh:
     """A surface with named morph targets, rotating eyeballs and a head that turns about a pivot.
 
     `deltas[k]` is what weight 1 of `names[k]` adds to every vertex (metres). `eye_centres` and `eye_vertices` are
-    (left, right), the subject's own; the vertices named there turn rigidly about their centre.
+    (left, right), the subject's own; the vertices named there turn rigidly about their centre. `head_weights` is each
+    vertex's share of the head's rotation, 1 on the head and 0 on the shoulders (None: all turn wholly).
+    `correctives[c]` is added with the product of the two weights that `corrective_pairs[c]` names.
     """
 
     surface: Surface
@@ -60,8 +62,13 @@ class AnimatedMesh:
     eye_centres: Float[np.ndarray, "2 3"]
     eye_vertices: tuple[Int[np.ndarray, "left"], Int[np.ndarray, "right"]]
     head_pivot: Float[np.ndarray, "3"]
+    head_weights: Float32[np.ndarray, "vertex"] | None = None
+    correctives: Float32[np.ndarray, "corrective vertex 3"] | None = None
+    corrective_pairs: Int[np.ndarray, "corrective 2"] | None = None
 
     def __post_init__(self) -> None:
+        if (self.correctives is None) != (self.corrective_pairs is None):
+            raise UsageError("correctives and corrective_pairs belong together: give both or none")
         wanted = (len(self.names), len(self.surface.positions), 3)
         if self.deltas.shape != wanted:
             raise UsageError(
@@ -69,7 +76,7 @@ class AnimatedMesh:
             )
 
     def posed(self, weights: Float[np.ndarray, "shape"]) -> Float32[np.ndarray, "vertex 3"]:
-        """The vertices with every morph target added at its weight; eyes and head do not turn."""
+        """The vertices with every morph target added at its weight; no correctives, eyes and head do not turn."""
         moved = np.tensordot(weights.astype(np.float32), self.deltas, axes=1)
         return self.surface.positions + moved
 

@@ -55,6 +55,7 @@ def small_head() -> AnimatedMesh:
         eye_centres=centres,
         eye_vertices=(np.arange(starts[1], starts[2]), np.arange(starts[2], starts[3])),
         head_pivot=np.array([0.0, -0.08, -0.09]),
+        head_weights=np.clip((positions[:, 1] + 0.12) / 0.05, 0, 1).astype(np.float32),
     )
 
 

@@ -1,6 +1,6 @@
 """USD scenes (.usda, .usdc): a skinned head with blend shapes and its performance; needs the extra `usd`.
 
-Maya, Houdini, Blender, Unreal and Omniverse read UsdSkel. One skeleton (Head, EyeLeft, EyeRight) carries the rotations;
+Maya, Houdini, Blender, Unreal and Omniverse read UsdSkel. One skeleton (Body, Head, EyeLeft, EyeRight) has the rotations;
 the face has BlendShape prims; one SkelAnimation holds both. Colours are per vertex, so no texture file lies beside it.
 """
 
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from affetto.media.animation.curves import FaceCurves
-from affetto.media.animation.parts import Part, split_mesh, target_normals, target_weights
+from affetto.media.animation.parts import Part, head_shares, split_mesh, target_normals, target_weights
 from affetto.media.animation.rotations import quaternions
 from affetto.media.mesh import AnimatedMesh
 from affetto.runtime.errors import MissingResourceError, UsageError
 from affetto.runtime.files import atomic_path
 
 STILL_METRES = 2e-6
-JOINTS = ("Head", "Head/EyeLeft", "Head/EyeRight")
+JOINTS = ("Body", "Body/Head", "Body/Head/EyeLeft", "Body/Head/EyeRight")
 
 
 def _pxr() -> Any:
@@ -54,10 +54,10 @@ def write_usd(path: str | Path, mesh: AnimatedMesh, curves: FaceCurves, *, overw
     pxr.UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets(
         [animation.GetPath()]
     )
-    for joint, part in enumerate(split_mesh(mesh)):
+    for joint, part in enumerate(split_mesh(mesh), start=1):
         if len(part.triangles):
             prim = _mesh(pxr, stage, mesh, part, joint, skeleton)
-            if joint == 0:
+            if joint == 1:
                 _blend_shapes(pxr, stage, mesh, part, prim)
     with atomic_path(path, overwrite=overwrite) as temporary:
         stage.GetRootLayer().Export(str(temporary))
@@ -67,7 +67,7 @@ def write_usd(path: str | Path, mesh: AnimatedMesh, curves: FaceCurves, *, overw
 def _places(mesh: AnimatedMesh) -> list[np.ndarray]:
     """Where each joint stands relative to its parent."""
     pivot = np.asarray(mesh.head_pivot, float)
-    return [pivot, *(np.asarray(centre, float) - pivot for centre in mesh.eye_centres)]
+    return [np.zeros(3), pivot, *(np.asarray(centre, float) - pivot for centre in mesh.eye_centres)]
 
 
 def _skeleton(pxr: Any, stage: Any, mesh: AnimatedMesh) -> Any:
@@ -78,7 +78,7 @@ def _skeleton(pxr: Any, stage: Any, mesh: AnimatedMesh) -> Any:
     skeleton = pxr.UsdSkel.Skeleton.Define(stage, "/Affetto/Skeleton")
     skeleton.CreateJointsAttr(JOINTS)
     skeleton.CreateRestTransformsAttr(pxr.Vt.Matrix4dArray([shift(place) for place in places]))
-    worlds = [places[0], places[0] + places[1], places[0] + places[2]]
+    worlds = [places[0], places[1], *(places[1] + place for place in places[2:])]
     skeleton.CreateBindTransformsAttr(pxr.Vt.Matrix4dArray([shift(world) for world in worlds]))
     return skeleton
 
@@ -93,7 +93,7 @@ def _animation(pxr: Any, stage: Any, mesh: AnimatedMesh, curves: FaceCurves) -> 
     rotations = animation.CreateRotationsAttr()
     weights = animation.CreateBlendShapeWeightsAttr()
     for frame, row in enumerate(target_weights(mesh, curves)):
-        turns = [track[frame] for track in tracks]
+        turns = [(0.0, 0.0, 0.0, 1.0), *(track[frame] for track in tracks)]
         quats = [pxr.Gf.Quatf(float(q[3]), float(q[0]), float(q[1]), float(q[2])) for q in turns]
         rotations.Set(pxr.Vt.QuatfArray(quats), frame)
         weights.Set(pxr.Vt.FloatArray.FromNumpy(np.ascontiguousarray(row, np.float32)), frame)
@@ -115,7 +115,7 @@ def _colours(mesh: AnimatedMesh, part: Part) -> np.ndarray:
 
 
 def _mesh(pxr: Any, stage: Any, mesh: AnimatedMesh, part: Part, joint: int, skeleton: Any) -> Any:
-    """A mesh prim in place (not relative to its joint), bound rigidly to one joint."""
+    """A mesh prim in place (not relative to its joint): the face bound to head and body, an eyeball to its joint."""
     geometry = pxr.UsdGeom.Mesh.Define(stage, f"/Affetto/{part.name}")
     points = mesh.surface.positions[part.source]
     geometry.CreatePointsAttr(_vectors(pxr, points))
@@ -133,8 +133,18 @@ def _mesh(pxr: Any, stage: Any, mesh: AnimatedMesh, part: Part, joint: int, skel
     coordinates.Set(pxr.Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(upwards)))
     binding = pxr.UsdSkel.BindingAPI.Apply(geometry.GetPrim())
     binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
-    binding.CreateJointIndicesPrimvar(constant=True, elementSize=1).Set([joint])
-    binding.CreateJointWeightsPrimvar(constant=True, elementSize=1).Set([1.0])
+    if joint == 1:
+        share = head_shares(mesh, part)
+        pairs = np.stack([share, 1 - share], axis=1).astype(np.float32)
+        indices = np.tile(np.array([1, 0], np.int32), len(share))
+        binding.CreateJointIndicesPrimvar(constant=False, elementSize=2).Set(
+            pxr.Vt.IntArray.FromNumpy(indices)
+        )
+        weights = pxr.Vt.FloatArray.FromNumpy(pairs.ravel())
+        binding.CreateJointWeightsPrimvar(constant=False, elementSize=2).Set(weights)
+    else:
+        binding.CreateJointIndicesPrimvar(constant=True, elementSize=1).Set([joint])
+        binding.CreateJointWeightsPrimvar(constant=True, elementSize=1).Set([1.0])
     binding.CreateGeomBindTransformAttr(pxr.Gf.Matrix4d(1.0))
     return geometry.GetPrim()
 
