@@ -29,10 +29,9 @@ PROFILES: Mapping[str, Mapping[str, float]] = {
         "mouthShrugUpper": 0.12, "mouthRollLower": 0.05,
     },
     "angry": {
-        "browDown": 1.00, "eyeWide": 0.30, "eyeSquint": 0.40, "cheekSquint": 0.15, "noseSneer": 0.50,
-        "mouthFrown": 0.38, "mouthStretch": 0.10, "mouthPress": 0.60, "mouthUpperUp": 0.06,
-        "mouthShrugLower": 0.34, "mouthShrugUpper": 0.06, "mouthRollLower": 0.24, "mouthRollUpper": 0.18,
-        "jawForward": 0.25,
+        "browDown": 1.00, "eyeWide": 0.18, "eyeSquint": 0.52, "cheekSquint": 0.15, "noseSneer": 0.38,
+        "mouthFrown": 0.22, "mouthStretch": 0.08, "mouthPress": 0.75, "mouthShrugLower": 0.40,
+        "mouthRollLower": 0.28, "mouthRollUpper": 0.20, "jawForward": 0.25,
     },
     "fear": {
         "browInnerUp": 1.00, "browOuterUp": 0.25, "browDown": 0.28, "eyeWide": 0.95, "eyeSquint": 0.05,
@@ -41,12 +40,12 @@ PROFILES: Mapping[str, Mapping[str, float]] = {
     },
     "disgusted": {
         "browDown": 0.55, "eyeBlink": 0.05, "eyeSquint": 0.50, "cheekSquint": 0.45, "noseSneer": 1.00,
-        "mouthFrown": 0.42, "mouthStretch": 0.06, "mouthUpperUp": 0.50, "mouthLowerDown": 0.06,
+        "mouthFrown": 0.42, "mouthStretch": 0.06, "mouthUpperUp": 0.45, "mouthLowerDown": 0.06,
         "mouthShrugLower": 0.34, "mouthShrugUpper": 0.12,
     },
     "surprised": {
         "browInnerUp": 0.95, "browOuterUp": 0.90, "eyeWide": 0.85, "mouthLowerDown": 0.06, "mouthFunnel": 0.10,
-        "jawOpen": 0.30,
+        "jawOpen": 0.38,
     },
     "contempt": {
         "browOuterUpRight": 0.45, "browDownLeft": 0.30, "browDownRight": 0.08, "eyeBlink": 0.12, "eyeSquint": 0.16,
@@ -65,7 +64,7 @@ _BEARING: Mapping[str, tuple[float, float, float, float, float]] = {
     "neutral": (0.0, 0.0, 0.0, 1.00, 15.0),
     "happy": (-2.0, 0.0, 0.0, 1.10, 18.0),
     "sad": (7.0, 0.0, 4.0, 0.85, 10.0),
-    "angry": (3.5, 0.0, -1.0, 1.15, 8.0),
+    "angry": (5.0, 0.0, -4.0, 1.15, 8.0),
     "fear": (-2.0, 0.0, 0.0, 1.00, 24.0),
     "disgusted": (-3.0, 0.0, 2.0, 0.95, 16.0),
     "surprised": (-3.0, 0.0, 0.0, 1.10, 8.0),

@@ -207,14 +207,14 @@ def _apply_hard_rules(
     )
     curves *= (1.0 - _rest(phones, times))[:, None]
     hissing = _windows(_held(phones, "SS"), times, 0.05)
-    curves[:, jaw] -= hissing * np.maximum(curves[:, jaw] - 0.09, 0.0)
+    curves[:, jaw] -= hissing * np.maximum(curves[:, jaw] - 0.10, 0.0)
     biting = _windows(_held(phones, "FF"), times, 0.05)
-    curves[:, jaw] -= biting * np.maximum(curves[:, jaw] - 0.08, 0.0)
+    curves[:, jaw] -= biting * np.maximum(curves[:, jaw] - 0.09, 0.0)
     floor = 0.35 * min(style.lip, 1.0)
     curves[:, roll_lower] = np.maximum(curves[:, roll_lower], floor * biting)
     touching = [(start, max(start, end - 0.008)) for start, end in closure_windows(phones)]
     near = _windows(touching, times, 0.08)
-    curves[:, jaw] -= near * np.maximum(curves[:, jaw] - 0.14, 0.0)
+    curves[:, jaw] -= near * np.maximum(curves[:, jaw] - 0.16, 0.0)
     shut = _windows(touching, times, 0.05)
     curves[:, _PARTING] *= (1.0 - shut)[:, None]
     curves[:, close] = (1.0 - shut) * curves[:, close] + shut * curves[:, jaw]

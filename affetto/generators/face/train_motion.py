@@ -34,13 +34,15 @@ from affetto.generators.face.motion_data import (
 from affetto.generators.face.motion_net import MotionConfig, MotionNet
 from affetto.generators.face.visemes import pose
 from affetto.head.model import HeadModel
+from affetto.media.animation.curves import ARKIT_INDEX
 from affetto.runtime.device import autocast, resolve_device
 from affetto.runtime.errors import UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 _SHARES = {"critics": 0.07, "prior": 0.23, "decoder": 0.70}
-_CLIPS, _FRAMES = 8, 256
+_CLIPS, _FRAMES = 6, 256
+_SAVE_EVERY_S = 60.0  # of processor time
 _READINGS = 6
 
 
@@ -50,6 +52,9 @@ class MotionScores:
 
     lip_l1: float
     upper_l1: float
+    lip_vertex_error: (
+        float  # largest error of a lip vertex in each frame, averaged, in % of the inter-pupil distance
+    )
     gap_mae: float  # of the lip opening, in % of the inter-pupil distance
     closure_recall: (
         float  # share of target closures whose lip opening stays under 1.5 % at some frame, before solving
@@ -61,6 +66,7 @@ class MotionScores:
     target_exchange_agreement: float
     target_emotion_accuracy: float
     mean_face_lip_l1: float
+    mean_face_lip_vertex_error: float
     mean_face_gap_mae: float
 
 
@@ -88,9 +94,11 @@ def train_motion(
     held_out = build_timeline(
         [clip for clip in clips if clip.split == "validation"], readings=2, seed=seed + 1
     )
+    head = HeadModel.load()
     trainer = MotionTrainer(
-        train, gap=LinearGap.of(HeadModel.load()), seed=seed, device=where, progress=progress, cancel=cancel
+        train, gap=LinearGap.of(head), seed=seed, device=where, progress=progress, cancel=cancel
     )
+    trainer.checkpoint = lambda: _write(output, trainer.net, {"seed": str(seed), "state": "training"})
     shares = dict(_SHARES)
     if resume and output.exists():
         trainer.net.load_state_dict(load_net(output).state_dict())
@@ -99,11 +107,24 @@ def train_motion(
     if "prior" in shares:
         trainer.train_prior(seconds * shares["prior"])
     trainer.train_decoder(seconds * shares["decoder"], rate=5e-4 if resume else 1.5e-3)
-    scores = trainer.validate(held_out)
+    scores = trainer.validate(held_out, lips=lip_fields(head))
     metadata = {"seed": str(seed), "scores": json.dumps(dataclasses.asdict(scores), sort_keys=True)}
-    with atomic_path(output) as path:
-        save_net(path, trainer.net, metadata)
+    _write(output, trainer.net, metadata)
     return scores
+
+
+def _write(output: Path, net: MotionNet, metadata: Mapping[str, str]) -> None:
+    with atomic_path(output) as path:
+        save_net(path, net, metadata)
+
+
+def lip_fields(head: HeadModel) -> Float[Tensor, "52 vertex 3"]:
+    """What weight 1 of each shape does to the lips, in shares of the inter-pupil distance.
+
+    Lip vertices are those that mouthFunnel moves by at least a third of its largest displacement.
+    """
+    reach = np.linalg.norm(head.mesh.deltas[ARKIT_INDEX["mouthFunnel"]], axis=-1)
+    return torch.from_numpy(head.mesh.deltas[:, reach > reach.max() / 3] / np.float32(head.ipd))
 
 
 class LinearGap(nn.Module):
@@ -147,6 +168,7 @@ class MotionTrainer:
     ) -> None:
         self.timeline, self.seed, self.device = timeline, seed, device
         self.progress, self.cancel = progress, cancel
+        self.checkpoint: Callable[[], None] = lambda: None  # called now and then while the decoder learns
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = MotionNet(config).to(device)
@@ -240,7 +262,7 @@ class MotionTrainer:
     ) -> None:
         groups = [{"params": parameters, "share": 1.0}] + ([{"params": slow, "share": 0.2}] if slow else [])
         optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-        began, count, recent = time.process_time(), 0, math.nan
+        began, count, recent, saved = time.process_time(), 0, math.nan, 0.0
         stretches = self._batches(stream, exchange=exchange)
         while (done := (time.process_time() - began) / max(seconds, 1e-6)) < 1.0:
             for group in optimiser.param_groups:
@@ -256,6 +278,9 @@ class MotionTrainer:
             count += 1
             if self.cancel is not None:
                 self.cancel.check()
+            if slow and (elapsed := done * seconds) > saved + _SAVE_EVERY_S:
+                saved = elapsed
+                self.checkpoint()
             if self.progress is not None and count % 20 == 0:
                 self.progress(
                     ProgressEvent(
@@ -273,8 +298,14 @@ class MotionTrainer:
         )
 
     @torch.inference_mode()
-    def validate(self, timeline: Timeline, *, rounds: int = 12) -> MotionScores:
-        """Scores over fixed random stretches of held-out speech, each with two single emotions at full strength."""
+    def validate(
+        self, timeline: Timeline, *, lips: Float[Tensor, "52 vertex 3"] | None = None, rounds: int = 12
+    ) -> MotionScores:
+        """Scores over fixed random stretches of held-out speech, each said with two emotions.
+
+        Without `lips` (see `lip_fields`) the vertex errors are not a number.
+        """
+        lips = None if lips is None else lips.to(self.device)
         self.net.eval()
         totals: dict[str, list[float]] = {}
         mean_face = torch.from_numpy(self.timeline.speech.mean(axis=0)).float().to(self.device)
@@ -282,13 +313,17 @@ class MotionTrainer:
             rng = np.random.default_rng([self.seed, 9, index])
             batch = one_batch(timeline, clips=_CLIPS, frames=_FRAMES, rng=rng).to(self.device)
             curves = self.net(batch.content, batch.emotion).clamp(0.0, 1.0)
-            for key, value in self._scores(curves, batch, mean_face).items():
+            for key, value in self._scores(curves, batch, mean_face, lips).items():
                 totals.setdefault(key, []).append(value)
         self.net.train()
-        return MotionScores(**{key: float(np.nanmean(values)) for key, values in totals.items()})
+        return MotionScores(**{key: _mean(values) for key, values in totals.items()})
 
     def _scores(
-        self, curves: Float[Tensor, "clip frame 52"], batch: MotionBatch, mean_face: Float[Tensor, "52"]
+        self,
+        curves: Float[Tensor, "clip frame 52"],
+        batch: MotionBatch,
+        mean_face: Float[Tensor, "52"],
+        lips: Float[Tensor, "52 vertex 3"] | None,
     ) -> Mapping[str, float]:
         target = batch.target
         lower = torch.from_numpy(LOWER_FACE).to(self.device)
@@ -311,6 +346,7 @@ class MotionTrainer:
         return {
             "lip_l1": float(error[..., lower].mean()),
             "upper_l1": float(error[..., ~lower].mean()),
+            "lip_vertex_error": _vertex_error(curves - target, lips),
             "gap_mae": 100.0 * float((gap - wanted).abs().mean()),
             "closure_recall": _recall(gap, batch.closure),
             "viseme_accuracy": share(shown == batch.visemes),
@@ -320,8 +356,16 @@ class MotionTrainer:
             "target_exchange_agreement": agreement(meant),
             "target_emotion_accuracy": share(intended[single] == label[single]),
             "mean_face_lip_l1": float((flat - target).abs()[..., lower].mean()),
+            "mean_face_lip_vertex_error": _vertex_error(flat - target, lips),
             "mean_face_gap_mae": 100.0 * float((self.gap(flat) - wanted).abs().mean()),
         }
+
+
+def _vertex_error(error: Float[Tensor, "clip frame 52"], lips: Float[Tensor, "52 vertex 3"] | None) -> float:
+    if lips is None:
+        return math.nan
+    moved = torch.einsum("btk,kvc->btvc", error, lips.float())
+    return 100.0 * float(moved.norm(dim=-1).amax(dim=-1).mean())
 
 
 def _recall(gap: Float[Tensor, "clip frame"], closure: Float[Tensor, "clip frame"]) -> float:
@@ -334,6 +378,11 @@ def _recall(gap: Float[Tensor, "clip frame"], closure: Float[Tensor, "clip frame
             for start, stop in zip(edges[::2], edges[1::2], strict=True)
         ]
     return float(np.mean(reached)) if reached else math.nan
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _cosine(done: float) -> float:

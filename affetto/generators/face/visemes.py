@@ -40,22 +40,22 @@ _TABLE: Mapping[str, Mapping[str, float]] = {
         "jawOpen": 0.03, "mouthClose": 0.03, "mouthPress": 0.35, "mouthRollLower": 0.22, "mouthRollUpper": 0.18,
     },
     "FF": {"jawOpen": 0.05, "mouthRollLower": 0.45, "mouthUpperUp": 0.22, "mouthShrugLower": 0.12},
-    "TH": {"jawOpen": 0.10, "tongueOut": 0.22, "mouthLowerDown": 0.15, "mouthUpperUp": 0.10},
-    "DD": {"jawOpen": 0.085, "mouthLowerDown": 0.15, "mouthUpperUp": 0.09, "mouthStretch": 0.06},
-    "KK": {"jawOpen": 0.11, "mouthLowerDown": 0.12, "mouthUpperUp": 0.05, "mouthStretch": 0.05},
+    "TH": {"jawOpen": 0.12, "tongueOut": 0.22, "mouthLowerDown": 0.15, "mouthUpperUp": 0.10},
+    "DD": {"jawOpen": 0.10, "mouthLowerDown": 0.15, "mouthUpperUp": 0.09, "mouthStretch": 0.06},
+    "KK": {"jawOpen": 0.13, "mouthLowerDown": 0.12, "mouthUpperUp": 0.05, "mouthStretch": 0.05},
     "CH": {
-        "jawOpen": 0.06, "mouthFunnel": 0.42, "mouthPucker": 0.25, "mouthUpperUp": 0.10, "mouthLowerDown": 0.14,
+        "jawOpen": 0.07, "mouthFunnel": 0.42, "mouthPucker": 0.25, "mouthUpperUp": 0.10, "mouthLowerDown": 0.14,
     },
     "SS": {
-        "jawOpen": 0.045, "mouthStretch": 0.20, "mouthSmile": 0.10, "mouthLowerDown": 0.24, "mouthUpperUp": 0.12,
+        "jawOpen": 0.05, "mouthStretch": 0.20, "mouthSmile": 0.10, "mouthLowerDown": 0.24, "mouthUpperUp": 0.12,
     },
-    "RR": {"jawOpen": 0.08, "mouthFunnel": 0.22, "mouthPucker": 0.25, "mouthLowerDown": 0.06},
-    "AA": {"jawOpen": 0.34, "mouthLowerDown": 0.28, "mouthUpperUp": 0.16, "mouthStretch": 0.12},
-    "EH": {"jawOpen": 0.22, "mouthStretch": 0.25, "mouthSmile": 0.14, "mouthLowerDown": 0.24, "mouthUpperUp": 0.10},
-    "IH": {"jawOpen": 0.10, "mouthStretch": 0.30, "mouthSmile": 0.22, "mouthLowerDown": 0.20, "mouthUpperUp": 0.10},
-    "OH": {"jawOpen": 0.22, "mouthFunnel": 0.32, "mouthPucker": 0.32},
-    "UU": {"jawOpen": 0.07, "mouthPucker": 0.72, "mouthFunnel": 0.16},
-    "AX": {"jawOpen": 0.145, "mouthLowerDown": 0.15, "mouthUpperUp": 0.06, "mouthFunnel": 0.05},
+    "RR": {"jawOpen": 0.095, "mouthFunnel": 0.22, "mouthPucker": 0.25, "mouthLowerDown": 0.06},
+    "AA": {"jawOpen": 0.43, "mouthLowerDown": 0.28, "mouthUpperUp": 0.16, "mouthStretch": 0.12},
+    "EH": {"jawOpen": 0.29, "mouthStretch": 0.25, "mouthSmile": 0.14, "mouthLowerDown": 0.24, "mouthUpperUp": 0.10},
+    "IH": {"jawOpen": 0.125, "mouthStretch": 0.30, "mouthSmile": 0.22, "mouthLowerDown": 0.20, "mouthUpperUp": 0.10},
+    "OH": {"jawOpen": 0.29, "mouthFunnel": 0.32, "mouthPucker": 0.32},
+    "UU": {"jawOpen": 0.085, "mouthPucker": 0.72, "mouthFunnel": 0.16},
+    "AX": {"jawOpen": 0.185, "mouthLowerDown": 0.15, "mouthUpperUp": 0.06, "mouthFunnel": 0.05},
 }  # fmt: skip
 
 VISEME_TARGETS: Mapping[str, np.ndarray] = {name: pose(values) for name, values in _TABLE.items()}
@@ -111,12 +111,12 @@ VISEME_DOMINANCE: Mapping[str, Dominance] = {
 """Closures claim the lips outright, rounding spreads early, alveolars and velars leave the lips to their neighbours."""
 
 PHONE_TARGETS: Mapping[str, np.ndarray] = {
-    "l": pose({**_TABLE["DD"], "jawOpen": 0.12}),
-    "j": pose({**_TABLE["IH"], "jawOpen": 0.07}),
-    "w": pose({**_TABLE["UU"], "jawOpen": 0.05, "mouthPucker": 0.75}),
-    "ʊ": pose({**_TABLE["UU"], "jawOpen": 0.11, "mouthPucker": 0.55}),
-    "ʌ": pose({**_TABLE["AA"], "jawOpen": 0.27, "mouthLowerDown": 0.24}),
-    "ɪ": pose({**_TABLE["IH"], "jawOpen": 0.13, "mouthStretch": 0.24, "mouthSmile": 0.16}),
+    "l": pose({**_TABLE["DD"], "jawOpen": 0.145}),
+    "j": pose({**_TABLE["IH"], "jawOpen": 0.085}),
+    "w": pose({**_TABLE["UU"], "jawOpen": 0.06, "mouthPucker": 0.75}),
+    "ʊ": pose({**_TABLE["UU"], "jawOpen": 0.13, "mouthPucker": 0.55}),
+    "ʌ": pose({**_TABLE["AA"], "jawOpen": 0.35, "mouthLowerDown": 0.24}),
+    "ɪ": pose({**_TABLE["IH"], "jawOpen": 0.16, "mouthStretch": 0.24, "mouthSmile": 0.16}),
 }
 """Phones that differ from their viseme."""
 
