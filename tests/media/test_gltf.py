@@ -1,5 +1,7 @@
 """GLB files, read back by an independent library."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import trimesh
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from affetto.media.animation.curves import ARKIT_52
 from affetto.media.animation.gltf import write_glb
+from affetto.media.animation.parts import split_mesh, target_weights
 from affetto.media.animation.rotations import quaternions, rotation_matrices
 from affetto.media.mesh import load_mesh
 from affetto.media.mesh_readers import GltfReader
@@ -140,3 +143,81 @@ def test_positive_angles_turn_left_look_down_and_lift_the_left_ear():
     assert (yaw @ forward)[0] > 0.2
     assert (pitch @ forward)[1] < -0.2
     assert (roll @ left)[1] > 0.2
+
+
+def evaluated(path, frame: int) -> dict[str, np.ndarray]:
+    """World positions of every mesh at one key, by the rules of the glTF 2.0 specification."""
+    reader = GltfReader(path)
+    document, animation = reader.document, reader.document["animations"][0]
+    nodes = [dict(node) for node in document["nodes"]]
+    for channel in animation["channels"]:
+        values = reader.accessor(animation["samplers"][channel["sampler"]]["output"])
+        target = channel["target"]
+        keys = values.reshape(75, -1)
+        nodes[target["node"]][target["path"]] = keys[frame].tolist()
+    matrices = {}
+
+    def place(number: int, parent: np.ndarray) -> None:
+        matrix = np.eye(4)
+        x, y, z, w = nodes[number].get("rotation", (0, 0, 0, 1))
+        matrix[:3, :3] = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+        matrix[:3, 3] = nodes[number].get("translation", (0, 0, 0))
+        matrices[number] = parent @ matrix
+        for child in nodes[number].get("children", []):
+            place(child, matrices[number])
+
+    for root in document["scenes"][0]["nodes"]:
+        place(root, np.eye(4))
+    result = {}
+    for number, node in enumerate(nodes):
+        if "mesh" not in node:
+            continue
+        primitive = document["meshes"][node["mesh"]]["primitives"][0]
+        points = reader.accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
+        for weight, target in zip(node.get("weights", []), primitive.get("targets", []), strict=True):
+            points += weight * reader.accessor(target["POSITION"])
+        points = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+        if "skin" not in node:
+            result[node["name"]] = (points @ matrices[number].T)[:, :3]
+            continue
+        skin = document["skins"][node["skin"]]
+        inverse = reader.accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+        joints = np.stack([matrices[joint] for joint in skin["joints"]]) @ inverse
+        chosen = joints[reader.accessor(primitive["attributes"]["JOINTS_0"])]
+        shares = reader.accessor(primitive["attributes"]["WEIGHTS_0"])
+        result[node["name"]] = np.einsum("vj,vjab,vb->va", shares, chosen, points)[:, :3]
+    return result
+
+
+def test_a_viewer_that_follows_the_specification_sees_our_head(written, small_head, performance):
+    frame = 20
+    pivot, share = small_head.head_pivot, small_head.head_weights[:, None]
+    posed = small_head.posed(performance.weights[frame]).astype(np.float64)
+    for side, centre in enumerate(small_head.eye_centres):
+        eye = small_head.eye_vertices[side]
+        posed[eye] = (posed[eye] - centre) @ rotation_matrices(performance.eyes[frame, side]).T + centre
+    turned = (posed - pivot) @ rotation_matrices(performance.head[frame]).T + pivot
+    expected = share * turned + (1 - share) * posed
+    seen = evaluated(written, frame)
+    for part in split_mesh(small_head):
+        # up to 52 moves of 2 µm each are left out
+        np.testing.assert_allclose(seen[part.name], expected[part.source], atol=6e-5)
+
+
+def test_shapes_that_a_corrective_undoes_are_held_back(small_head, performance):
+    first, second = 0, 1
+    undone = -0.75 * small_head.deltas[second] - 0.1 * small_head.deltas[first]
+    mesh = dataclasses.replace(
+        small_head, correctives=undone[None].astype(np.float32), corrective_pairs=np.array([[first, second]])
+    )
+    weights = target_weights(mesh, performance)
+    both = performance.weights[:, first] * performance.weights[:, second]
+    np.testing.assert_allclose(
+        weights[:, second], np.maximum(performance.weights[:, second] - 0.75 * both, 0), atol=1e-4
+    )
+    np.testing.assert_array_equal(weights[:, 2:], performance.weights[:, 2:])
+    np.testing.assert_array_equal(target_weights(small_head, performance), performance.weights)
