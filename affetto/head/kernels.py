@@ -1,13 +1,13 @@
 """Compiled loops of the renderers: posing, normals, visibility and shading.
 
 All arithmetic is float32 without fast-math, and every pixel is written by one thread in one order, so pictures repeat
-bit for bit. Kernels carry `no_type_check` because test-time type wrappers cannot be compiled.
+bit for bit. Kernels let go of the interpreter's lock, so that ordinary threads paint side by side. They carry `no_type_check` because test-time type wrappers cannot be compiled.
 """
 
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 Array = np.ndarray
 _0, _1, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
@@ -22,7 +22,7 @@ _SY = np.array([0.125, 0.375, 0.625, 0.875], np.float32)
 SAMPLES = 4
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def pose(
     vertices: Array,
@@ -38,7 +38,7 @@ def pose(
     angle = np.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
     scale = _1 / max(angle, _TINY)
     ax, ay, az = vector[0] * scale, vector[1] * scale, vector[2] * scale
-    for i in prange(vertices.shape[0]):
+    for i in range(vertices.shape[0]):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         turn = angle * follow[i]
         if turn > _0:
@@ -54,18 +54,18 @@ def pose(
         out[i, 2] = orientation[2, 0] * x + orientation[2, 1] * y + orientation[2, 2] * z - distance
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def smooth_normals(
     points: Array, triangles: Array, fan_start: Array, fan: Array, faces: Array, out: Array
 ) -> None:
     """Write unit vertex normals: the area-weighted mean over each vertex's fan of triangles (across texture seams)."""
-    for t in prange(triangles.shape[0]):
+    for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
         vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
         faces[t, 0], faces[t, 1], faces[t, 2] = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-    for i in prange(points.shape[0]):
+    for i in range(points.shape[0]):
         x, y, z = _0, _0, _0
         for k in range(fan_start[i], fan_start[i + 1]):
             t = fan[k]
@@ -77,12 +77,12 @@ def smooth_normals(
             out[i, 0], out[i, 1], out[i, 2] = _0, _0, _1
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def project(points: Array, focal: np.float32, width: int, height: int, near: np.float32, out: Array) -> None:
     """Write pixel x, pixel y and 1/depth of camera-space points; 1/depth is 0 for points nearer than `near`."""
     half_width, half_height = _HALF * np.float32(width), _HALF * np.float32(height)
-    for i in prange(points.shape[0]):
+    for i in range(points.shape[0]):
         depth = -points[i, 2]
         inverse = _1 / depth if depth > near else _0
         out[i, 0] = half_width + focal * points[i, 0] * inverse
@@ -90,7 +90,7 @@ def project(points: Array, focal: np.float32, width: int, height: int, near: np.
         out[i, 2] = inverse
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def signed_area(projected: Array, a: int, b: int, c: int) -> np.float32:
     """Twice the area of a projected triangle in pixels, positive when it faces the camera (rows count downwards)."""
@@ -99,7 +99,7 @@ def signed_area(projected: Array, a: int, b: int, c: int) -> np.float32:
     return acx * aby - abx * acy
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def bin_triangles(
     projected: Array,
@@ -147,7 +147,7 @@ def bin_triangles(
     return bins
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def cover_band(
     projected: Array,
@@ -194,7 +194,7 @@ def cover_band(
                             owner[y, x, s] = t
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def shade(
     t: int,
@@ -304,7 +304,7 @@ def shade(
     )
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def paint(
     projected: Array,
@@ -321,20 +321,15 @@ def paint(
     toward: Array,
     table: Array,
     background: Array,
-    threads: int,
+    first: int,
+    step: int,
     nearest: Array,
     owner: Array,
     out: Array,
 ) -> None:
-    """Write the picture band by band: visibility of all samples first, then shading once for each visible surface."""
+    """Write every `step`-th band from `first`: visibility of all samples, then shading once for each visible surface."""
     height, width = nearest.shape[0], nearest.shape[1]
-    bands = starts.shape[0] - 1
-    share = (bands + threads - 1) // threads
-    for job in prange(share * threads):
-        # Neighbouring bands go to different threads: the face is busier than the wall.
-        band = (job % share) * threads + job // share
-        if band >= bands:
-            continue
+    for band in range(first, starts.shape[0] - 1, step):
         top, bottom = band * rows, min(band * rows + rows, height)
         cover_band(projected, triangles, bins, starts[band], starts[band + 1], top, bottom, nearest, owner)
         for y in range(top, bottom):

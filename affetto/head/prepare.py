@@ -14,7 +14,7 @@ from affetto.media.mesh import Surface
 MOUTH_WORDS = ("teeth", "tongue", "mouth", "gum")
 EYE_WORDS = ("eye", "iris", "cornea", "sclera")
 SKIN_FLOOR = 0.3  # folds of skin open when a face moves, so none is baked wholly dark
-DRY_WORDS = ("hair", "brow", "lash", "cap", "cloth", "shirt", "collar")
+DRY_WORDS = ("hair", "brow", "lash", "cap", "cloth", "shirt", "collar", "top")
 
 
 @dataclass(frozen=True, kw_only=True)

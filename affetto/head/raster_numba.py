@@ -1,9 +1,10 @@
 """The renderer that runs everywhere: multisampled rasterisation on the processor, compiled by numba."""
 
 import dataclasses
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -13,7 +14,7 @@ from affetto.head.prepare import PreparedSurface, display_table
 from affetto.head.stage import Background, Camera, Lighting
 
 BAND_ROWS = 8
-_ONE_AT_A_TIME = threading.Lock()  # numba's plainest threading layer must not be entered twice
+JOBS_PER_THREAD = 4  # so that a thread that meets the busy parts of the face leaves the rest to others
 
 
 def light_rows(lighting: Lighting) -> Float[np.ndarray, "row 3"]:
@@ -50,6 +51,10 @@ class NumbaRenderer:
         self._lights, self._toward = light_rows(lighting), lighting.directions()
         self._table = display_table()
         self._background = background.picture(size)
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._jobs = JOBS_PER_THREAD * threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="affetto-render")
+        self._one_at_a_time = threading.Lock()  # the buffers below belong to one frame
         self._projected = np.empty_like(prepared.positions)
         self._starts = np.zeros(-(-height // BAND_ROWS) + 1, np.int32)
         self._bins = np.empty(2 * len(prepared.triangles) + 1, np.int32)
@@ -67,7 +72,7 @@ class NumbaRenderer:
         width, height = self.size
         prepared = self._prepared
         picture = np.empty((height, width, 3), np.uint8)
-        with _ONE_AT_A_TIME:
+        with self._one_at_a_time:
             points, normals = self._poser.pose(vertices, rotation, pivot, follow)
             kernels.project(points, self._focal, width, height, self._near, self._projected)
             self._bins = kernels.bin_triangles(
@@ -80,15 +85,21 @@ class NumbaRenderer:
                 self._starts,
                 self._bins,
             )
-            kernels.paint(
-                self._projected, prepared.triangles, prepared.group, normals, prepared.attributes, prepared.texture,
-                self._starts, self._bins, BAND_ROWS, self._eye, self._lights, self._toward, self._table,
-                self._background, numba.get_num_threads(), self._nearest, self._owner, picture,
-            )  # fmt: skip
+
+            def paint(job: int) -> None:
+                kernels.paint(
+                    self._projected, prepared.triangles, prepared.group, normals, prepared.attributes,
+                    prepared.texture, self._starts, self._bins, BAND_ROWS, self._eye, self._lights, self._toward,
+                    self._table, self._background, job, self._jobs, self._nearest, self._owner, picture,
+                )  # fmt: skip
+
+            for _ in self._pool.map(paint, range(self._jobs)):
+                pass
         return picture
 
     def close(self) -> None:
-        """Nothing to free; here so that all renderers end alike."""
+        """End the painting threads."""
+        self._pool.shutdown()
 
 
 def sees_back_faces(prepared: PreparedSurface, camera: Camera, *, tolerance: float = 0.002) -> bool:
@@ -105,12 +116,9 @@ def sees_back_faces(prepared: PreparedSurface, camera: Camera, *, tolerance: flo
     for yaw in (-45.0, 0.0, 45.0):
         view = dataclasses.replace(camera, yaw=camera.yaw + yaw)
         points, _ = Poser(prepared, view).pose(prepared.positions, None, None, None)
-        with _ONE_AT_A_TIME:
-            kernels.project(points, focal, side, side, near, projected)
-            bins = kernels.bin_triangles(projected, prepared.triangles, side, side, side, False, starts, bins)
-            kernels.cover_band(
-                projected, prepared.triangles, bins, starts[0], starts[1], 0, side, nearest, owner
-            )
+        kernels.project(points, focal, side, side, near, projected)
+        bins = kernels.bin_triangles(projected, prepared.triangles, side, side, side, False, starts, bins)
+        kernels.cover_band(projected, prepared.triangles, bins, starts[0], starts[1], 0, side, nearest, owner)
         corners = projected[prepared.triangles[owner[owner >= 0]]]
         first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         behind = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] > 0.0

@@ -262,8 +262,8 @@ def _eyes(
 ) -> tuple[Int[np.ndarray, "left"], Int[np.ndarray, "right"]]:
     """The vertices of the pieces of `surface` that lie wholly within an eyeball's reach of each eye's centre."""
     edges, classes = _adjacency(surface)
-    _, piece_of_class = csgraph.connected_components(edges, directed=False)
-    pieces = piece_of_class[classes]
+    _, piece_of_class = csgraph.connected_components(edges, directed=False, return_labels=True)
+    pieces = np.array(piece_of_class, ndmin=1)[classes]
     found = []
     for side, centre in enumerate(centres):
         ours = warp(mesh.surface.positions[mesh.eye_vertices[side]].astype(float))
