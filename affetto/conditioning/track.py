@@ -12,19 +12,11 @@ import numpy as np
 from jaxtyping import Float, Real
 from scipy.ndimage import gaussian_filter1d
 
-from affetto.conditioning.anchors import ANCHORS_8, anchor_weights
 from affetto.conditioning.batch import EmotionBatch
-from affetto.conditioning.emotion import MAX_INTENSITY, Emotion
-from affetto.conditioning.interpolation import (
-    Ease,
-    ease_weights,
-    hermite,
-    limit_rate,
-    parse_ease,
-    slerp,
-    smooth_noise,
-)
-from affetto.conditioning.lexicon import LEXICON, Number
+from affetto.conditioning.emotion import Emotion
+from affetto.conditioning.interpolation import limit_rate, parse_ease, smooth_noise
+from affetto.conditioning.lexicon import Number
+from affetto.conditioning.sampling import KeyArrays, stand_at
 from affetto.runtime.errors import UsageError
 
 __all__ = ["MAX_KEYFRAMES", "EmotionBatch", "EmotionTrack", "Keyframe", "Pulse", "as_track"]
@@ -194,15 +186,11 @@ class EmotionTrack:
         """The emotion at each time in seconds (any order); outside the keyframes the ends are held."""
         times = np.asarray(times, np.float64).reshape(-1)
         keys = self._arrays
-        if len(keys.times) == 1:
-            row = keys.stacked[np.zeros(len(times), np.int64)]
-        else:
-            segment = np.clip(np.searchsorted(keys.times, times, side="right") - 1, 0, len(keys.times) - 2)
-            length = keys.times[segment + 1] - keys.times[segment]
-            u = np.clip((times - keys.times[segment]) / length, 0, 1)
-            row = self._interpolate(segment, u, length)
+        row = keys.between(times, space=self.space, route=self.route)
         for pulse in self.pulses:
-            _apply_pulse(row, keys, pulse, times)
+            phase = (times - pulse.time) / pulse.seconds
+            w = np.where(np.abs(phase) < 0.5, pulse.amount * np.cos(np.pi * phase) ** 2, 0.0)
+            keys.fade_to(row, pulse.emotion, w)
         return keys.unstack(row, from_names=self.space == "mixture")
 
     def at(self, time: Number) -> Emotion:
@@ -316,8 +304,7 @@ class EmotionTrack:
         batch = self.sample(times)
         wanted = (batch.vad * batch.intensity).astype(np.float64)
         limited = limit_rate(wanted, fps=fps, per_second=per_second)
-        # Names and intensity lag as the point does: the same share of the way is left to go.
-        return EmotionTrack.from_batch(times, _follow(batch, wanted, limited))
+        return EmotionTrack.from_batch(times, stand_at(batch, wanted, limited))
 
     def varied(
         self,
@@ -370,129 +357,14 @@ class EmotionTrack:
         rows = keys.stack(batch.vad, batch.mixture, batch.intensity[:, 0], batch.confidence)
         return EmotionTrack.from_batch(times, keys.unstack(apply(rows), from_names=False))
 
-    def _interpolate(
-        self, segment: np.ndarray, u: Float[np.ndarray, "frame"], length: Float[np.ndarray, "frame"]
-    ) -> Float[np.ndarray, "frame channel"]:
-        keys = self._arrays
-        w = np.empty_like(u)
-        for number, ease in enumerate(keys.eases):
-            mine = keys.ease_of[segment] == number
-            if mine.any():
-                w[mine] = ease_weights(ease, u[mine], length[mine], keys.rising[segment[mine]])
-        a, b = keys.stacked[segment], keys.stacked[segment + 1]
-        row = a + w[:, None] * (b - a)
-        curved = np.array([ease.kind == "catmull-rom" for ease in keys.eases])[keys.ease_of[segment]]
-        if curved.any():
-            row[curved] = hermite(keys.times, keys.stacked, segment[curved], u[curved])
-        if self.space == "slerp":
-            self._turn(row, a, b, w)
-        return row
-
-    def _turn(self, row: np.ndarray, a: np.ndarray, b: np.ndarray, w: Float[np.ndarray, "frame"]) -> None:
-        keys = self._arrays
-        effective = slerp(
-            a[:, keys.VAD], b[:, keys.VAD], w, route=self.route, strength=row[:, keys.INTENSITY]
-        )
-        row[:, keys.VAD] = effective
-        if keys.names:
-            # Names hold at the keyframes; between them they tell where the turn leads.
-            intensity = np.maximum(row[:, keys.INTENSITY], 1e-9)[:, None]
-            passing = np.zeros_like(row[:, keys.mixture])
-            passing[:, [keys.names.index(name) for name in ANCHORS_8]] = anchor_weights(effective / intensity)
-            share = (4 * np.clip(w, 0, 1) * (1 - np.clip(w, 0, 1)))[:, None]
-            row[:, keys.mixture] = (1 - share) * row[:, keys.mixture] + share * intensity * passing
-
     @cached_property
-    def _arrays(self) -> "_KeyArrays":
-        return _KeyArrays.of(self)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _KeyArrays:
-    """A track's keyframes as one matrix: columns are effective VAD, intensity, confidence, raw VAD, effective names, names."""
-
-    VAD = slice(0, 3)
-    INTENSITY = 3
-    CONFIDENCE = 4
-    RAW_VAD = slice(5, 8)
-
-    times: Float[np.ndarray, "key"]
-    stacked: Float[np.ndarray, "key channel"]
-    names: tuple[str, ...]
-    eases: tuple[Ease, ...]
-    ease_of: Any  # (key,) index into eases
-    rising: Any  # (key,) whether the emotion grows on the way to the next keyframe
-
-    @property
-    def mixture(self) -> slice:
-        return slice(8, 8 + len(self.names))
-
-    @property
-    def raw_mixture(self) -> slice:
-        return slice(8 + len(self.names), 8 + 2 * len(self.names))
-
-    @classmethod
-    def of(cls, track: EmotionTrack) -> "_KeyArrays":
-        emotions = [k.emotion for k in track.keyframes]
-        names = _names_of(
-            [*emotions, *(p.emotion for p in track.pulses)], with_anchors=track.space == "slerp"
-        )
-        texts = sorted({k.ease for k in track.keyframes})
-        stacked = cls._stack_emotions(emotions, names)
-        size = np.linalg.norm(stacked[:, cls.VAD], axis=1)
-        return cls(
-            times=np.array([k.time for k in track.keyframes]),
-            stacked=stacked,
-            names=names,
-            eases=tuple(parse_ease(text) for text in texts),
-            ease_of=np.array([texts.index(k.ease) for k in track.keyframes]),
-            rising=np.append(size[1:] >= size[:-1], True),
-        )
-
-    @staticmethod
-    def _stack_emotions(
-        emotions: Sequence[Emotion], names: tuple[str, ...]
-    ) -> Float[np.ndarray, "key channel"]:
-        column = {name: index for index, name in enumerate(names)}
-        mixture = np.zeros((len(emotions), len(names)))
-        if names:
-            for row, emotion in zip(mixture, emotions, strict=True):
-                for name, share in emotion.named().items():
-                    row[column[name]] = share
-        return _KeyArrays.stack(
-            np.array([e.vad for e in emotions], np.float64),
-            mixture,
-            np.array([e.intensity for e in emotions]),
-            np.array([e.confidence for e in emotions]),
-        )
-
-    @staticmethod
-    def stack(
-        vad: np.ndarray, mixture: np.ndarray, intensity: np.ndarray, confidence: np.ndarray
-    ) -> np.ndarray:
-        scale = intensity[:, None].astype(np.float64)
-        return np.concatenate(
-            [vad * scale, scale, confidence[:, None], vad.astype(np.float64), mixture * scale, mixture],
-            axis=1,
-        )
-
-    def unstack(self, row: Float[np.ndarray, "frame channel"], *, from_names: bool) -> EmotionBatch:
-        intensity = np.clip(row[:, self.INTENSITY], 0, MAX_INTENSITY)[:, None]
-        has_any = intensity > 1e-6
-        safe = np.where(has_any, intensity, 1.0)
-        vad = np.where(has_any, row[:, self.VAD] / safe, row[:, self.RAW_VAD])
-        mixture = np.where(has_any, row[:, self.mixture] / safe, row[:, self.raw_mixture])
-        mixture = np.maximum(mixture, 0.0)
-        if self.names:
-            mixture = mixture / np.maximum(mixture.sum(axis=1, keepdims=True), 1e-12)
-            if from_names:
-                vad = mixture @ np.array([LEXICON[name].vad for name in self.names])
-        return EmotionBatch(
-            vad=np.clip(vad, -1, 1).astype(np.float32),
-            mixture=mixture.astype(np.float32),
-            names=self.names,
-            intensity=intensity.astype(np.float32),
-            confidence=np.clip(row[:, self.CONFIDENCE], 0, 1).astype(np.float32),
+    def _arrays(self) -> KeyArrays:
+        return KeyArrays.of(
+            times=[float(k.time) for k in self.keyframes],
+            emotions=[k.emotion for k in self.keyframes],
+            eases=[k.ease for k in self.keyframes],
+            also=[p.emotion for p in self.pulses],
+            with_anchors=self.space == "slerp",
         )
 
 
@@ -503,45 +375,6 @@ def as_track(emotion: "str | Emotion | EmotionTrack | None") -> EmotionTrack:
     if emotion is None:
         return EmotionTrack.constant(Emotion.neutral())
     return EmotionTrack.constant(emotion) if isinstance(emotion, Emotion) else EmotionTrack.parse(emotion)
-
-
-def _names_of(emotions: Sequence[Emotion], *, with_anchors: bool) -> tuple[str, ...]:
-    found = dict.fromkeys(name for emotion in emotions for name in emotion.mixture)
-    if not found:
-        return ()
-    unnamed = any(not emotion.mixture for emotion in emotions)
-    first = ANCHORS_8 if with_anchors or unnamed else ("neutral",)
-    return tuple(dict.fromkeys((*first, *found)))
-
-
-def _apply_pulse(row: np.ndarray, keys: _KeyArrays, pulse: Pulse, times: Float[np.ndarray, "frame"]) -> None:
-    phase = (times - pulse.time) / pulse.seconds
-    inside = np.abs(phase) < 0.5
-    if inside.any():
-        w = pulse.amount * np.cos(np.pi * phase[inside]) ** 2
-        target = keys._stack_emotions([pulse.emotion], keys.names)
-        row[inside] = row[inside] + w[:, None] * (target - row[inside])
-
-
-def _follow(batch: EmotionBatch, wanted: np.ndarray, limited: np.ndarray) -> EmotionBatch:
-    """The batch that stands at `limited` instead of `wanted` (effective VAD)."""
-    intensity = batch.intensity.astype(np.float64)
-    names = batch.mixture.astype(np.float64) * intensity
-    for frame in range(1, len(wanted)):
-        whole = float(np.linalg.norm(wanted[frame] - limited[frame - 1]))
-        went = float(np.linalg.norm(limited[frame] - limited[frame - 1]))
-        share = 1.0 if whole <= 1e-12 else min(went / whole, 1.0)
-        intensity[frame] = intensity[frame - 1] + share * (intensity[frame] - intensity[frame - 1])
-        names[frame] = names[frame - 1] + share * (names[frame] - names[frame - 1])
-    safe = np.where(intensity > 1e-6, intensity, 1.0)
-    mixture = np.where(intensity > 1e-6, names / safe, batch.mixture)
-    vad = np.where(intensity > 1e-6, limited / safe, batch.vad)
-    return replace(
-        batch,
-        vad=np.clip(vad, -1, 1).astype(np.float32),
-        mixture=(mixture / np.maximum(mixture.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32),
-        intensity=intensity.astype(np.float32),
-    )
 
 
 def _grid(seconds: Number, fps: Number) -> Float[np.ndarray, "frame"]:

@@ -205,7 +205,7 @@ def _line_of(text: str, location: tuple[str | int, ...]) -> int:
     if len(location) < 2 or location[0] != "keys" or not isinstance(location[1], int):
         return 1
     decoder = json.JSONDecoder()
-    position = text.find("[", text.find('"keys"')) + 1
+    position = start = text.find("[", text.find('"keys"')) + 1
     for _ in range(location[1] + 1):
         while position < len(text) and text[position] in " \t\r\n,":
             position += 1
