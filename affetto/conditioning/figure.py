@@ -101,7 +101,7 @@ def _draw_names(axes: Axes, times: Float[np.ndarray, "frame"], batch: EmotionBat
     floor = np.cumsum(np.concatenate([np.zeros((len(times), 1)), shares[:, keep]], axis=1), axis=1)
     for row, i in enumerate(keep):
         light = sum(emotion_colour(order[i])) > 1.7
-        for frame, height in _places(floor[:, row], floor[:, row + 1], half=0.0062 * len(order[i]) + 0.012):
+        for frame, height in _places(floor[:, row], floor[:, row + 1], half=0.0057 * len(order[i])):
             axes.text(times[frame], height, order[i], ha="center", va="center", fontsize=8.5, fontweight="bold",
                       color=_INK if light else "white")  # fmt: skip
     axes.set_ylim(0, 1)
@@ -121,9 +121,10 @@ def _places(
         maximum_filter1d(low, window, mode="nearest"),
     )
     room = roof - ground
-    room[:reach] = room[frames - reach :] = 0.0
+    edge = reach + round(0.012 * frames)
+    room[:edge] = room[frames - edge :] = 0.0
     found: list[tuple[int, float]] = []
-    fits = np.flatnonzero(room > 0.13)
+    fits = np.flatnonzero(room > 0.09)
     for stretch in np.split(fits, np.flatnonzero(np.diff(fits) > 1) + 1) if len(fits) else []:
         best = stretch[room[stretch] >= room[stretch].max() - 0.01]
         frame = int(best[len(best) // 2])
