@@ -41,7 +41,7 @@ lint: $(VENV)/.developing  ## style and format
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.developing  ## static types
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 layers: $(VENV)/.developing  ## rooms import downward only
 	$(BIN)/lint-imports
