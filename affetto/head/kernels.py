@@ -260,7 +260,7 @@ def shade(
     shine_b = sheen * lights[count, 2] * light
     exponent = np.exp(_LN2 * (np.float32(3.0) + np.float32(8.0) * gloss))
     peak = (exponent + np.float32(8.0)) / _EIGHT_PI * min(np.float32(3.0) * gloss, _1)
-    direct = _HALF + _HALF * light
+    direct = light * (np.float32(2.0) - light)
     for k in range(count):
         lx, ly, lz = toward[k, 0], toward[k, 1], toward[k, 2]
         cosine = nx * lx + ny * ly + nz * lz

@@ -13,7 +13,7 @@ from affetto.media.mesh import Surface
 
 MOUTH_WORDS = ("teeth", "tongue", "mouth", "gum")
 EYE_WORDS = ("eye", "iris", "cornea", "sclera")
-SKIN_FLOOR = 0.3  # folds of skin open when a face moves, so none is baked wholly dark
+SKIN_FLOOR = 0.15  # folds of skin open when a face moves, so none is baked wholly dark
 DRY_WORDS = ("hair", "brow", "lash", "cap", "cloth", "shirt", "collar", "top")
 
 
@@ -145,11 +145,10 @@ def _spread(surface: Surface) -> Float[np.ndarray, "vertex"]:
     classes = seam_classes(surface)
     corners = classes[surface.triangles]
     place = np.bincount(classes, weights=light) / np.bincount(classes)
-    for _ in range(2):
-        around = np.repeat(place[corners].mean(axis=1), 3)
-        share = np.bincount(corners.ravel(), minlength=len(place))
-        mean = np.bincount(corners.ravel(), weights=around, minlength=len(place)) / np.maximum(share, 1)
-        place = np.where(share > 0, mean, place)
+    around = np.repeat(place[corners].mean(axis=1), 3)
+    share = np.bincount(corners.ravel(), minlength=len(place))
+    mean = np.bincount(corners.ravel(), weights=around, minlength=len(place)) / np.maximum(share, 1)
+    place = np.where(share > 0, mean, place)
     return place[classes]
 
 

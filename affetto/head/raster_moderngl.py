@@ -55,7 +55,7 @@ void main() {
     float peak = (exponent + 8.0) / 25.132741 * min(3.0 * gloss, 1.0);
     for (int k = 0; k < COUNT; k++) {
         float cosine = dot(n, toward[k]);
-        diffuse += rows[k] * max((cosine + wrap) / (1.0 + wrap), 0.0) * (0.5 + 0.5 * open);
+        diffuse += rows[k] * max((cosine + wrap) / (1.0 + wrap), 0.0) * open * (2.0 - open);
         if (cosine > 0.0) {
             vec3 halfway = normalize(toward[k] + view);
             float mirror = 0.04 + 0.96 * pow(max(1.0 - dot(view, halfway), 0.0), 5.0);

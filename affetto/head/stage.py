@@ -116,7 +116,7 @@ class Background:
 STUDIO = Lighting(
     lights=(
         Light(
-            direction=(0.55, 0.60, 0.75), colour=(1.02, 0.96, 0.88)
+            direction=(0.55, 0.60, 0.75), colour=(0.96, 0.90, 0.82)
         ),  # key: warm, high, from the subject's left
         Light(direction=(-0.80, 0.10, 0.65), colour=(0.24, 0.28, 0.34)),  # fill: cool, level
         Light(direction=(-0.45, 0.55, -0.80), colour=(0.75, 0.80, 0.95)),  # rim: cool, from behind

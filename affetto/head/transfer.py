@@ -243,7 +243,7 @@ def _made_symmetric(
     middle = warp.similar(np.zeros((1, 3)))[0]
     positions = surface.positions.astype(float)
     mirrored = positions - 2.0 * ((positions - middle) @ across)[:, None] * across
-    distance, partner = KDTree(positions).query(mirrored)
+    distance, partner = (np.asarray(found) for found in KDTree(positions).query(mirrored))
     paired = (distance < 0.01 * reach) & (partner[partner] == np.arange(len(partner)))
     if paired.mean() < 0.5:
         return deltas
