@@ -41,7 +41,9 @@ class Mixture(Mapping[str, float]):
         total = sum(merged.values())
         if shares and total <= 0:
             raise UsageError("a mixture needs at least one share above 0")
-        if merged and abs(total - 1) > 1e-9:  # shares that already sum to one keep their exact digits
+        if len(merged) == 1:
+            merged = dict.fromkeys(merged, 1.0)
+        elif merged and abs(total - 1) > 1e-9:  # shares that already sum to one keep their exact digits
             merged = {name: value / total for name, value in merged.items()}
         self._shares = merged
 

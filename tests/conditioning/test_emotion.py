@@ -10,6 +10,8 @@ from affetto.conditioning.lexicon import ALIASES, EMOJI, LEXICON, RUSSELL_MEHRAB
 from affetto.runtime.errors import UsageError
 from tests.conditioning.strategies import emotions
 
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # beartype draws samples
+
 NEUTRAL = np.eye(8, dtype=np.float32)[0]
 
 

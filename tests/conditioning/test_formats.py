@@ -13,6 +13,8 @@ from affetto.conditioning.track import EmotionTrack, Pulse
 from affetto.runtime.errors import InvalidInputError, UsageError
 from tests.conditioning.strategies import tracks
 
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # beartype draws samples
+
 FULL = EmotionTrack(
     keyframes=EmotionTrack.parse(
         "0:neutral; 1.5:happy:0.3+sad:0.7@1.8?0.5~cosine; 3:vad(0.1,0.2,0.3)"
@@ -24,7 +26,7 @@ FULL = EmotionTrack(
     lags={"face": -0.15},
 )
 RELAXED = settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -146,6 +148,16 @@ BAD = {
         ":3: keys.1: .*repeats 0 s",
     ),
     "unknown.json": ('{"keys": [\n{"t": 0, "emotion": "hapy"}]}', ":2: keys.0: unknown emotion 'hapy'"),
+    "lane.json": (
+        '{"lanes": {"voice": {"keys": [\n{"t": 0, "emotion": "sad"},\n{"t": 1, "emotion": "sadd"}]}},\n'
+        '"keys": [{"t": 0, "emotion": "happy"}]}',
+        ":3: lanes.voice.keys.1: unknown emotion 'sadd'",
+    ),
+    "pulse.json": (
+        '{"keys": [{"t": 0, "emotion": "happy"}],\n"pulses": [\n{"t": 1, "emotion": "sadd"}]}',
+        ":3: pulses.0: unknown emotion",
+    ),
+    "missing.json": ('{\n"version": 1}', ":1: keys: field required"),
     "extra.json": ('{"keys": [\n\n{"t": 0, "emotion": "happy", "x": 1}]}', ":3: keys.0.x: extra inputs"),
     "range.json": ('{"keys": [\n{"t": 0, "vad": [0, 0, 3]}]}', r":2: keys.0.vad.2: input should be less"),
     "nan.json": ('{"keys": [{"t": NaN, "emotion": "happy"}]}', "NaN is not a number"),

@@ -12,16 +12,19 @@ from affetto.conditioning.track import EmotionTrack, Keyframe, Pulse, as_track
 from affetto.runtime.errors import UsageError
 from tests.conditioning.strategies import EASES, tracks
 
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # beartype draws samples
+
 HAPPY, SAD = Emotion.parse("happy"), Emotion.parse("sad")
 
 
 @given(tracks())
+@settings(deadline=None, max_examples=40)
 def test_the_text_of_a_track_reads_back_to_the_same_track(track):
     assert EmotionTrack.parse(str(track)) == track
 
 
 @given(tracks())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_a_track_passes_exactly_through_its_keyframes(track):
     batch = track.sample(np.array([key.time for key in track.keyframes]))
     for row, key in enumerate(track.keyframes):
@@ -36,7 +39,7 @@ def test_a_track_passes_exactly_through_its_keyframes(track):
 
 
 @given(tracks(), st.lists(st.floats(-1, 12), min_size=1, max_size=30))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_whatever_is_sampled_is_a_valid_emotion(track, times):
     batch = track.sample(np.array(times))
     assert np.abs(batch.vad).max() <= 1
@@ -60,7 +63,7 @@ def test_resampling_and_sampling_again_changes_nothing(track):
 
 
 @given(tracks())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_at_intensity_zero_every_frame_is_exactly_neutral(track):
     anchors = track.scaled(0).sample(np.linspace(0, 10, 50)).anchors()
     assert np.array_equal(anchors, np.tile(np.eye(8, dtype=np.float32)[0], (50, 1)))
@@ -139,6 +142,7 @@ def test_more_keyframes_than_the_cap_are_refused():
 
 
 @given(EASES, st.floats(0.1, 10))
+@settings(deadline=None, max_examples=40)
 def test_every_ease_starts_and_ends_on_its_keyframes(ease, length):
     track = EmotionTrack(
         keyframes=(Keyframe(time=0, emotion=SAD, ease=ease), Keyframe(time=length, emotion=HAPPY))

@@ -1,15 +1,16 @@
 """The native format, `*.emotion.json`: everything a track can hold, described by `emotion.schema.json`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from affetto.conditioning.emotion import MAX_INTENSITY, Emotion, Mixture
-from affetto.conditioning.formats.reading import KeyframeList, blaming
+from affetto.conditioning.formats.reading import KeyframeList
 from affetto.conditioning.track import MAX_KEYFRAMES, MAX_SECONDS, EmotionTrack, Keyframe, Pulse
-from affetto.runtime.errors import InvalidInputError
+from affetto.runtime.errors import AffettoError, InvalidInputError
 
 _Axis = Annotated[float, Field(ge=-1, le=1)]
 _Time = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
@@ -120,8 +121,8 @@ def read(path: Path, text: str) -> EmotionTrack:
         where = ".".join(str(part) for part in first["loc"])
         line = _line_of(text, first["loc"])
         raise InvalidInputError(f"{path}:{line}: {where}: {first['msg'].lower()}") from error
-    lanes = {name: _build(path, text, lane) for name, lane in model.lanes.items()}
-    return _build(path, text, model, lanes=lanes, lags=dict(model.lags))
+    lanes = {name: _build(path, text, lane, ("lanes", name)) for name, lane in model.lanes.items()}
+    return _build(path, text, model, (), lanes=lanes, lags=dict(model.lags))
 
 
 def write(track: EmotionTrack) -> str:
@@ -178,40 +179,64 @@ def _pulse_fields(pulse: Pulse) -> dict[str, Any]:
     }
 
 
-def _build(path: Path, text: str, lane: LaneModel, **options: Any) -> EmotionTrack:
+def _build(path: Path, text: str, lane: LaneModel, at: tuple[str, ...], **options: Any) -> EmotionTrack:
     keys = KeyframeList(path)
-    # Finding a keyframe's line costs a scan, so it waits until there is something to blame.
     for index, key in enumerate(lane.keys):
         try:
             keys.add(0, key.t, key.value(), key.ease)
-        except InvalidInputError as error:
-            _blame(path, _line_of(text, ("keys", index)), index, error)
-        except ValueError as error:
-            _blame(path, _line_of(text, ("keys", index)), index, error)
-    with blaming(path, 1):
-        pulses = tuple(
-            Pulse(time=p.t, emotion=p.value(), seconds=p.seconds, amount=p.amount) for p in lane.pulses
-        )
-    return keys.track(space=lane.space, route=lane.route, pulses=pulses, **options)
+        except AffettoError as error:
+            _blame(path, text, (*at, "keys", index), error)
+    pulses = []
+    for index, pulse in enumerate(lane.pulses):
+        try:
+            pulses.append(
+                Pulse(time=pulse.t, emotion=pulse.value(), seconds=pulse.seconds, amount=pulse.amount)
+            )
+        except AffettoError as error:
+            _blame(path, text, (*at, "pulses", index), error)
+    return keys.track(space=lane.space, route=lane.route, pulses=tuple(pulses), **options)
 
 
-def _blame(path: Path, line: int, index: int, error: Exception) -> NoReturn:
+def _blame(path: Path, text: str, location: tuple[str | int, ...], error: AffettoError) -> NoReturn:
+    # Finding the line costs a scan of the file, so it waits until there is something to blame.
+    where = ".".join(str(part) for part in location)
     message = str(error).removeprefix(f"{path}:0: ")
-    raise InvalidInputError(f"{path}:{line}: keys.{index}: {message}") from error
+    raise InvalidInputError(f"{path}:{_line_of(text, location)}: {where}: {message}") from error
 
 
-def _line_of(text: str, location: tuple[str | int, ...]) -> int:
-    """The line where keys[n] begins; 1 for anything else."""
-    if len(location) < 2 or location[0] != "keys" or not isinstance(location[1], int):
-        return 1
-    decoder = json.JSONDecoder()
-    position = start = text.find("[", text.find('"keys"')) + 1
-    for _ in range(location[1] + 1):
-        while position < len(text) and text[position] in " \t\r\n,":
-            position += 1
-        start = position
+def _line_of(text: str, location: Sequence[str | int]) -> int:
+    """The line where the value at a path of names and indices begins, as deep as the path can be followed."""
+    decoder, position = json.JSONDecoder(), _skip(text, 0)
+    for step in location:
+        found = _child(decoder, text, position, step)
+        if found is None:
+            break
+        position = found
+    return text.count("\n", 0, position) + 1
+
+
+def _child(decoder: json.JSONDecoder, text: str, position: int, step: str | int) -> int | None:
+    """Where the member or element `step` of the value at `position` begins."""
+    is_object = text[position] == "{"
+    if is_object != isinstance(step, str) or text[position] not in "{[":
+        return None
+    position, index = _skip(text, position + 1), 0
+    while text[position] not in "]}":
+        name: str | int = index
+        if is_object:
+            name, position = decoder.raw_decode(text, position)
+            position = _skip(text, position)
+        if name == step:
+            return position
         _, position = decoder.raw_decode(text, position)
-    return text.count("\n", 0, start) + 1
+        position, index = _skip(text, position), index + 1
+    return None
+
+
+def _skip(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n,:":
+        position += 1
+    return position
 
 
 def _refuse_constant(name: str) -> NoReturn:
