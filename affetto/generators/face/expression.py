@@ -29,9 +29,9 @@ PROFILES: Mapping[str, Mapping[str, float]] = {
         "mouthShrugUpper": 0.12, "mouthRollLower": 0.05,
     },
     "angry": {
-        "browDown": 1.00, "eyeWide": 0.18, "eyeSquint": 0.52, "cheekSquint": 0.15, "noseSneer": 0.38,
-        "mouthFrown": 0.22, "mouthStretch": 0.08, "mouthPress": 0.75, "mouthShrugLower": 0.40,
-        "mouthRollLower": 0.28, "mouthRollUpper": 0.20, "jawForward": 0.25,
+        "browDown": 1.00, "eyeWide": 0.25, "eyeSquint": 0.48, "cheekSquint": 0.15, "noseSneer": 0.32,
+        "mouthFrown": 0.25, "mouthStretch": 0.06, "mouthPress": 0.60, "mouthShrugLower": 0.42,
+        "mouthRollLower": 0.24, "mouthRollUpper": 0.12, "jawForward": 0.25,
     },
     "fear": {
         "browInnerUp": 1.00, "browOuterUp": 0.25, "browDown": 0.28, "eyeWide": 0.95, "eyeSquint": 0.05,
@@ -168,13 +168,13 @@ def expression_pose(
 ) -> Float[np.ndarray, "frame 52"]:
     """The face of an emotion at rest: profiles mixed by anchor weight, plus what the effective `vad` adds to them.
 
-    The upper face answers early (strength^0.8), the mouth late (strength^1.1). Weights of the anchors other than
-    neutral may sum to 2 (overdrive); the result levels off below 1.
+    The upper face answers early (strength^0.65), the mouth nearly in proportion (strength^0.95). Weights of the
+    anchors other than neutral may sum to 2 (overdrive); the result levels off below 1.
     """
     emotions = np.asarray(anchors, np.float64)[:, 1:]
     strength = np.clip(emotions.sum(axis=1, keepdims=True), 0.0, 2.0)
     mix = emotions / np.maximum(strength, 1e-9)
-    growth = np.where(LOWER_FACE, strength**1.1, strength**0.8)
+    growth = np.where(LOWER_FACE, strength**0.95, strength**0.65)
     weights = growth * (mix @ PROFILE_POSES[1:])
     rest_v, rest_a, rest_d = _residual(anchors, vad).T[..., None]
     weights = (

@@ -76,8 +76,10 @@ def _read_clip(name: str, paths: Sequence[Path]) -> Clip:
             for label, start, end, stress, release, closes in zip(*columns, strict=True)
         )
         split, seconds = str(file["split"]), float(file["seconds"])
-    heard = tuple(_read_content(path) for path in paths if path not in oracle)
     perfect = SpeechContent.from_phones(phones, seconds, _read_content((oracle or paths)[0]).loudness)
+    heard = [_read_content(path) for path in paths if path not in oracle]
+    if any(len(reading) != len(perfect) for reading in heard):
+        raise InvalidInputError(f"{paths[0]}: the readings of {name} differ in length: make them again")
     return Clip(name=name, split=split, phones=phones, readings=(perfect, *heard))
 
 

@@ -102,11 +102,11 @@ def train_motion(
     shares = dict(_SHARES)
     if resume and output.exists():
         trainer.net.load_state_dict(load_net(output).state_dict())
-        shares = {"critics": shares["critics"], "decoder": 1 - shares["critics"]}
+        shares = {"critics": 0.05, "decoder": 0.95}
     trainer.train_critics(seconds * shares["critics"])
     if "prior" in shares:
         trainer.train_prior(seconds * shares["prior"])
-    trainer.train_decoder(seconds * shares["decoder"], rate=5e-4 if resume else 1.5e-3)
+    trainer.train_decoder(seconds * shares["decoder"], rate=1e-3 if resume else 1.5e-3)
     scores = trainer.validate(held_out, lips=lip_fields(head))
     metadata = {"seed": str(seed), "scores": json.dumps(dataclasses.asdict(scores), sort_keys=True)}
     _write(output, trainer.net, metadata)

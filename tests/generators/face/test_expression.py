@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affetto.conditioning.anchors import ANCHORS_8
@@ -48,6 +48,7 @@ def test_a_named_emotion_gives_its_profile(name):
     assert np.abs(face_of(name) - profile).max() < 0.1
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(ANCHORS_8[1:]), st.floats(0.05, 1.9), st.floats(0.01, 0.1))
 def test_more_intensity_never_shows_less(name, intensity, step):
     weaker, stronger = face_of(f"{name}@{intensity:.4f}"), face_of(f"{name}@{intensity + step:.4f}")
@@ -55,6 +56,7 @@ def test_more_intensity_never_shows_less(name, intensity, step):
     assert stronger.max() <= 1.0
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.tuples(*[st.floats(-1, 1)] * 3), st.floats(0, 2))
 def test_any_vad_point_gives_a_possible_face(vad, intensity):
     emotion = Emotion.from_vad(*vad, intensity=intensity)

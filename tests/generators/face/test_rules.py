@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affetto.generators.face.phones import PHONES, SILENCE, TimedPhone
@@ -37,6 +37,7 @@ def utterances(draw):
     return phones, clock + draw(st.floats(0.01, 0.5))
 
 
+@settings(deadline=None, max_examples=40)
 @given(utterances())
 def test_weights_stay_within_bounds_and_the_upper_face_rests(utterance):
     phones, seconds = utterance
@@ -48,6 +49,7 @@ def test_weights_stay_within_bounds_and_the_upper_face_rests(utterance):
     assert not curves[:, still].any()
 
 
+@settings(deadline=None, max_examples=40)
 @given(utterances())
 def test_filled_phones_cover_the_clip_without_gaps(utterance):
     phones, seconds = utterance
