@@ -20,10 +20,28 @@ _PARTING = np.flatnonzero(
         dict.fromkeys(("mouthUpperUp", "mouthLowerDown", "mouthFunnel", "mouthShrugUpper", "tongueOut"), 1.0)
     )
 )
-_SMILING = np.flatnonzero(
-    pose(dict.fromkeys(("mouthSmile", "mouthStretch", "mouthDimple", "noseSneer"), 1.0))
-)
+_SMILING = np.flatnonzero(pose(dict.fromkeys(("mouthSmile", "mouthStretch", "mouthDimple"), 1.0)))
 _PRESSING = pose({"mouthPress": 0.30, "mouthRollLower": 0.20, "mouthRollUpper": 0.18})
+_PUSHING = pose({"mouthShrugLower": 0.75, "mouthPress": 0.70, "mouthRollLower": 0.45})
+_GIVING = pose(
+    dict.fromkeys(
+        (
+            *("mouthUpperUp", "mouthLowerDown", "mouthFunnel", "mouthPucker", "mouthShrugUpper", "jawOpen"),
+            *(
+                "mouthSmile",
+                "mouthStretch",
+                "mouthDimple",
+                "mouthFrown",
+                "noseSneer",
+                "mouthClose",
+                "cheekPuff",
+            ),
+            *("jawForward", "mouthLeft", "mouthRight", "jawLeft", "jawRight", "tongueOut", "mouthRollUpper"),
+        ),
+        1.0,
+    )
+)
+_IS_CLOSE = np.arange(len(_PUSHING)) == _CLOSE
 
 
 @runtime_checkable
@@ -72,33 +90,35 @@ def closing_ease(shut: Bool[np.ndarray, "frame"], fps: float) -> Float[np.ndarra
 
 
 def _shut(weights: Float[np.ndarray, "frame 52"], head: LipGap) -> Float[np.ndarray, "frame 52"]:
-    """The nearest poses found in which the lips touch: press, then mouthClose, then less of what parts them."""
+    """Poses near the given ones in which the lips touch, by four means in turn, each only as far as needed.
+
+    First what parts the lips is damped and they press lightly; then mouthClose follows the jaw; then the lower lip
+    pushes up; last, for faces that bare the teeth by other means, the expression itself gives way.
+    """
     posed = weights.copy()
     posed[:, _PARTING] *= 0.15
     posed[:, _SMILING] *= 0.75
     posed[:, _JAW] = np.minimum(posed[:, _JAW], _JAW_LIMIT)
     posed = np.maximum(posed, _PRESSING)
-
-    def gap(pose_: np.ndarray) -> np.ndarray:
-        return head.lip_gap(pose_.astype(np.float32))
-
-    def with_close(amount: np.ndarray) -> np.ndarray:
-        tried = posed.copy()
-        tried[:, _CLOSE] = amount
-        return tried
-
     most = np.minimum(1.0, 1.15 * posed[:, _JAW] + 0.05)
-    posed = with_close(_least(lambda amount: gap(with_close(amount)) <= CLOSED_GAP, most))
-    if (still_open := gap(posed) > CLOSED_GAP).any():
-        open_pose = posed
+    posed = _applied(posed, head, most, lambda rows, amount: np.where(_IS_CLOSE, amount, rows))
+    ones = np.ones(len(posed))
+    posed = _applied(posed, head, ones, lambda rows, amount: np.maximum(rows, amount * _PUSHING))
+    return _applied(posed, head, ones, lambda rows, amount: rows * (1.0 - amount * _GIVING))
 
-        def relaxed(amount: np.ndarray) -> np.ndarray:
-            shrunk = open_pose * (1.0 - amount[:, None] * _GIVING)
-            return np.maximum(shrunk, _PRESSING * still_open[:, None])
 
-        amount = _least(lambda tried: (gap(relaxed(tried)) <= CLOSED_GAP) | ~still_open, np.ones(len(posed)))
-        posed = np.where(still_open[:, None], relaxed(amount), posed)
-    return posed
+def _applied(
+    rows: Float[np.ndarray, "frame 52"],
+    head: LipGap,
+    most: Float[np.ndarray, "frame"],
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Float[np.ndarray, "frame 52"]:
+    """`change(rows, amount)` with the least amount in 0..`most` that shuts the lips, or `most` where none does."""
+
+    def shut(amount: np.ndarray) -> np.ndarray:
+        return head.lip_gap(change(rows, amount[:, None]).astype(np.float32)) <= CLOSED_GAP
+
+    return change(rows, _least(shut, most)[:, None])
 
 
 def _least(
@@ -113,24 +133,3 @@ def _least(
         high = np.where(good, middle, high)
         low = np.where(good, low, middle)
     return high
-
-
-_GIVING = np.array(
-    pose(
-        dict.fromkeys(
-            (
-                *(
-                    "mouthUpperUp",
-                    "mouthLowerDown",
-                    "mouthFunnel",
-                    "mouthPucker",
-                    "mouthShrugUpper",
-                    "jawOpen",
-                ),
-                *("mouthShrugLower", "mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown", "noseSneer"),
-                *("jawForward", "mouthClose", "mouthLeft", "mouthRight", "jawLeft", "jawRight", "tongueOut"),
-            ),
-            1.0,
-        )
-    )
-)
