@@ -17,9 +17,9 @@ CLASSES: tuple[str, ...] = CHARTS["lexical"].names
 """The classes in which mixtures are pooled."""
 
 CONFLICT_LIMIT = 0.35
-"""Nats; two sure and equally weighted readings of different emotions come to about log 2."""
+"""Nats; two sure and equally weighted readings of different emotions come to about 1.1."""
 
-_FLOOR = 1e-3  # no source rules an emotion out entirely
+_DOUBT = 0.1  # of every mixture is spread over all classes: no source rules an emotion out entirely
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,7 @@ def class_shares(mixture: Mapping[str, float]) -> Float[np.ndarray, "klass"]:
     shares = np.zeros(len(CLASSES))
     for name, share in mixture.items():
         shares = shares + share * np.array(_class_row(name))
-    shares = shares / max(shares.sum(), 1e-12) + _FLOOR
-    return shares / shares.sum()
+    return (1 - _DOUBT) * shares / max(shares.sum(), 1e-12) + _DOUBT / len(CLASSES)
 
 
 @lru_cache(maxsize=512)
@@ -87,7 +86,7 @@ def fuse(
     for reading, nats in zip(readings, divergence, strict=True):
         by_modality[reading.modality] = max(by_modality.get(reading.modality, 0.0), float(nats))
 
-    told = np.maximum(pooled - 1.01 * pooled.min(), 0.0)  # the floor is no evidence
+    told = np.maximum(pooled - 1.001 * pooled.min(), 0.0)  # doubt is no evidence
     mixture = {name: float(p) for name, p in zip(CLASSES, told / told.sum(), strict=True) if p > 0}
     confidence = float(say @ [reading.confidence for reading in readings]) * float(np.exp(-conflict))
     conflicted = conflict > limit

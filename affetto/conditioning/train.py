@@ -34,15 +34,15 @@ class SpeechRecipe:
     """Settings of the training; the defaults made the shipped weights."""
 
     network: SpeechNetworkConfig = field(
-        default_factory=lambda: SpeechNetworkConfig(width=64, embedding=64, dropout=0.5)
+        default_factory=lambda: SpeechNetworkConfig(width=64, embedding=64, dropout=0.4)
     )
-    members: int = 3
-    epochs: int = 200
+    members: int = 2
+    epochs: int = 80
     batch: int = 32
     rate: float = 2e-3
     decay: float = 0.05
     smoothing: float = 0.1
-    variations: int = 9
+    variations: int = 6
     vad_weight: float = 1.0
 
 

@@ -38,7 +38,7 @@ _NEGATIONS = _words(
     "wouldnt aint rarely seldom stop stopped"
 )
 _CONTRASTS = _words("but however yet though although still")
-_COPULAS = _words("am i'm feel feels feeling felt is are was were he's she's they're we're you're be so")
+_COPULAS = _words("am i'm feel feels feeling felt is are was were he's she's they're we're you're be")
 _STOPS = frozenset(".,;:!?…()\n")
 _SCOPE = 4  # words a negation reaches
 
@@ -186,8 +186,10 @@ def _term_at(words: list[str], position: int) -> tuple[str | None, int]:
     if word in terms:
         return terms[word], 1
     felt = felt_terms()
-    if word in felt and any(previous in _COPULAS for previous in words[max(0, position - 2) : position]):
-        return felt[word], 1
+    if word in felt and position:
+        scaled = position > 1 and words[position - 1] in _BOOSTERS | _DAMPENERS
+        if words[position - 1 - scaled] in _COPULAS:  # feel strong, am so strong; not: is a strong coffee
+            return felt[word], 1
     return None, 1
 
 
