@@ -125,8 +125,11 @@ def _least(
     enough: Callable[[np.ndarray], Bool[np.ndarray, "frame"]], most: Float[np.ndarray, "frame"]
 ) -> Float[np.ndarray, "frame"]:
     """The least amount in 0..most for which `enough` holds, by bisection; `most` where none does."""
-    low, high = np.zeros_like(most), most.copy()
-    high = np.where(enough(low), 0.0, high)
+    low = np.zeros_like(most)
+    already = enough(low)
+    if already.all():
+        return low
+    high = np.where(already, 0.0, most)
     for _ in range(_ROUNDS):
         middle = 0.5 * (low + high)
         good = enough(middle)
