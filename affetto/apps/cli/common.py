@@ -93,7 +93,8 @@ def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return value.item() if hasattr(value, "item") else str(value)  # numpy scalars have item()
+    to_number = getattr(value, "item", None)  # numpy scalars have it
+    return to_number() if callable(to_number) else str(value)
 
 
 def print_data(text: str) -> None:
