@@ -97,7 +97,7 @@ def loudness_curve(
     hop = int(RATE / CONTENT_FPS)
     frames = frame_count(len(samples) / RATE)
     power = np.convolve(np.square(samples, dtype=np.float64), np.ones(2 * hop) / (2 * hop), mode="same")
-    decibel = 10.0 * np.log10(power[::hop][:frames] + 1e-10)
+    decibel = 10.0 * np.log10(power[::hop][:frames] + 1e-12)
     if frames == 0 or decibel.max() < -90.0:
         return np.zeros(frames, np.float32)
     loud = np.percentile(decibel, 95) if level is None else 20.0 * np.log10(max(level, 1e-5))

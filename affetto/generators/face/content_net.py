@@ -33,7 +33,7 @@ class ContentConfig:
     expansion: int = 3
     kernel: int = 9
     dropout: float = 0.0
-    reach_s: float = 1.0
+    reach_s: float = 0.3
 
     def to_metadata(self) -> dict[str, str]:
         """The sizes as text, for the header of a weight file."""
@@ -61,14 +61,26 @@ def normalise(
     The mean of each band over the loud frames (cepstral mean normalisation in the log-mel domain) is subtracted.
     """
     loudness = torch.logsumexp(mels, dim=1)
-    heard = torch.where(present, loudness, loudness.new_tensor(-40.0))
-    peak = torch.quantile(heard, 0.95, dim=1, keepdim=True).clamp_min(_QUIET)
-    weight = torch.sigmoid(1.5 * (loudness - peak + 5.0)) * present + 1e-4
+    peak = loud_part(loudness, present).clamp_min(_QUIET)
+    weight = (torch.sigmoid(1.5 * (loudness - peak + 5.0)) + 1e-4) * present
     weight = rearrange(weight, "b t -> b 1 t")
-    mean = reduce(mels * weight, "b c t -> b c 1", "sum") / reduce(weight, "b c t -> b c 1", "sum")
+    mean = reduce(mels * weight, "b c t -> b c 1", "sum") / reduce(weight, "b c t -> b c 1", "sum").clamp_min(
+        1e-6
+    )
     colour_free = ((mels - mean) / 3.0).clamp(-4.0, 2.0)
     level = rearrange(((loudness - peak) / 3.0).clamp(-5.0, 1.0), "b t -> b 1 t")
     return torch.cat([colour_free, level], dim=1) * rearrange(present, "b t -> b 1 t")
+
+
+def loud_part(
+    loudness: Float[Tensor, "batch frame"], present: Bool[Tensor, "batch frame"]
+) -> Float[Tensor, "batch 1"]:
+    """The 95th percentile of each clip's frames, padding not counted."""
+    heard = torch.where(present, loudness, -torch.inf).sort(dim=1, descending=True).values
+    place = 0.05 * (present.sum(dim=1, keepdim=True) - 1).clamp_min(0)
+    below = place.floor().long()
+    above = (below + 1).clamp_max((present.sum(dim=1, keepdim=True) - 1).clamp_min(0))
+    return torch.lerp(heard.gather(1, below), heard.gather(1, above), (place - below).to(heard.dtype))
 
 
 class _Convolution(nn.Module):

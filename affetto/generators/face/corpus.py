@@ -101,7 +101,7 @@ class _Labels:
         if not names:
             self._extend(end, start if mark == "!" else None)
         elif mark == "!" or base != symbol:
-            self._burst(names[0], start, end, opens=mark == "!" and "na" not in rest.replace("nas", ""))
+            self._burst(names[0], start, end, nasal="na" in rest.replace("nas", ""))
         else:
             self._open(names, start, end, rest, symbol)
 
@@ -120,12 +120,13 @@ class _Labels:
             loud = stress if name in VOWELS else 0.0
             self.phones.append(TimedPhone(name, float(first), float(stop), loud, None, not weak))
 
-    def _burst(self, name: str, start: float, end: float, *, opens: bool) -> None:
+    def _burst(self, name: str, start: float, end: float, *, nasal: bool) -> None:
         last = self.phones[-1] if self.phones else None
         if last is None or last.phone not in PLOSIVES:
             self.phones.append(TimedPhone(name, start, end, 0.0, start))
             return
-        release = (last.release if last.release is not None else start) if opens else None
+        # Through the nose the closure goes on: the lips of [pm] part only after the m.
+        release = None if nasal else start if last.release is None else last.release
         self.phones[-1] = replace(last, end=end, release=release)
 
     def _extend(self, end: float, release: float | None) -> None:

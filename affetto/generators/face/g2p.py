@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -87,9 +88,9 @@ class Espeak:
         self._callback = _Callback(self._receive)
         self._lib.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, samples: Sequence[int], count: int, events: Sequence[_Event]) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
         if count > 0:
-            self._audio.append(ctypes.string_at(samples, 2 * count))  # pyright: ignore[reportArgumentType]
+            self._audio.append(ctypes.string_at(samples, 2 * count))
         index = 0
         while events[index].type != _EVENT_END_LIST:
             event = events[index]

@@ -90,7 +90,7 @@ class ContentReader:
 
     def __call__(
         self,
-        waveform: Float[np.ndarray, "sample"],
+        waveform: Float[np.ndarray, "*channel sample"],
         *,
         plan: WindowPlan | None = None,
         cancel: CancelToken | None = None,
@@ -119,7 +119,7 @@ class ContentReader:
         )
 
     def stream(
-        self, blocks: Iterable[Float[np.ndarray, "sample"]], *, plan: WindowPlan | None = None
+        self, blocks: Iterable[Float[np.ndarray, "_"]], *, plan: WindowPlan | None = None
     ) -> Iterator[SpeechContent]:
         """Content of endless 16 kHz sound as its blocks (of any length) arrive, in order and without gaps.
 
@@ -215,7 +215,7 @@ def _cut(samples: Float[np.ndarray, "sample"], start: int, plan: WindowPlan) -> 
     return _Window(samples=samples[first : start + core + right], skip=(start - first) // hop, frames=frames)
 
 
-def check_waveform(waveform: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "sample"]:
+def check_waveform(waveform: Float[np.ndarray, "*channel sample"]) -> Float[np.ndarray, "sample"]:
     """The samples as float32; raises `InvalidInputError` for several channels or numbers that are none."""
     samples = np.asarray(waveform, np.float32)
     if samples.ndim != 1:

@@ -4,10 +4,11 @@ The recipe: EMO-DB's hand-made labels and two synthesisers teach a first network
 to their texts; the network that ships is trained on all of them.
 """
 
-import logging
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,15 @@ from affetto.generators.face.phones import PHONE_INDEX, PHONES, SILENCE
 from affetto.generators.face.reader import ContentReader
 from affetto.generators.face.texts import SENTENCES
 from affetto.runtime.device import resolve_device
+from affetto.runtime.progress import ProgressCallback, ProgressEvent
 from affetto.weights.store import read_arrays, save_tensors
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContentRecipe:
     """What the training run does; the seconds it may take are asked for separately."""
 
+    seconds: float = 5_400.0
     crop_s: tuple[float, ...] = (2.0, 2.8, 4.0)
     batch_s: float = 96.0  # seconds of sound in a step
     peak_rate: float = 1.5e-3
@@ -64,7 +65,7 @@ class ContentRecipe:
         }
     )
     share: Mapping[str, float] = field(
-        default_factory=lambda: {"emodb": 3.0, "english_kathleen": 2.0, "german_kerstin": 2.0, "flite": 1.2}
+        default_factory=lambda: {"emodb": 0.8, "english_kathleen": 2.5, "german_kerstin": 2.5, "flite": 1.3}
     )
 
 
@@ -133,6 +134,7 @@ def fit(
     spent, step = 0.0, 0
     if resume and checkpoint.exists():
         spent, step = load_checkpoint(checkpoint, network)
+    begun = step
     average = ContentEncoder(config).to(device)
     average.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(
@@ -142,7 +144,7 @@ def fit(
     saved, tick, losses = spent, time.monotonic(), {}
     while spent < seconds:
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(spent / seconds, recipe)
+            group["lr"] = rate_at(spent / seconds, recipe) * min(1.0, (step - begun + 1) / 50.0)
         crop_s = float(rng.choice(recipe.crop_s))
         drawn = store.batch(rng, round(recipe.batch_s / crop_s), crop_s)
         batch = {name: tensor.to(device) for name, tensor in drawn.items()}
@@ -187,44 +189,57 @@ def load_checkpoint(path: Path, network: ContentEncoder) -> tuple[float, int]:
 
 
 def train_content(
-    data: Path, output: Path, *, seconds: float, seed: int, resume: bool, device: str = "auto"
-) -> Path:
-    """Train the content network on the corpora in `data` for about `seconds` and write its weights to `output`.
+    data: Path,
+    output: Path,
+    *,
+    seconds: float | None = None,
+    seed: int = 0,
+    resume: Path | bool | None = None,
+    device: str | torch.device = "auto",
+    callback: ProgressCallback | None = None,
+) -> dict[str, float]:
+    """Train the content network on the corpora in `data` and write its weights to `output`; returns the last losses.
 
-    Shards and checkpoints stay in the folder `<output stem>-work` beside it; `resume` goes on from there. Needs flite
+    Shards and checkpoints stay in the folder `<output stem>-work` beside it; `resume` goes on from those. Needs flite
     on the path and espeak-ng (`pip install affetto[tts]`).
     """
-    recipe, config = ContentRecipe(), ContentConfig()
-    where = resolve_device(device)
+    recipe, config, where = ContentRecipe(), ContentConfig(), resolve_device(device)
+    seconds = seconds or recipe.seconds
     work = output.parent / f"{output.stem}-work"
     work.mkdir(exist_ok=True)
     first = spoken_shards(data, work, recipe, seed=seed)
-    aligner_path, final_path = work / "aligner.safetensors", work / "final.safetensors"
-    budget = {
-        aligner_path: seconds * recipe.aligner_share,
-        final_path: seconds * (1.0 - recipe.aligner_share),
-    }
-    for path, shards in (
-        (aligner_path, lambda: first),
-        (final_path, lambda: [*first, *read_shards(data, work, recipe, seed)]),
-    ):
-        store = ClipStore(shards(), recipe.share)
-        run = fit(
-            store,
-            config,
-            recipe,
-            seconds=budget[path],
-            seed=seed if path == final_path else seed + 1,
-            checkpoint=path,
-            resume=resume,
-            device=where,
-        )
-        for progress, _ in run:
-            parts = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            _LOG.info("%s: %.0f %% step %d %s", path.stem, 100 * progress.fraction, progress.step, parts)
-    arrays, metadata = read_arrays(final_path)
-    kept = {name: value for name, value in metadata.items() if name != "spent"}
-    return save_tensors(output, arrays, kept)
+    aligner, final = work / "aligner.safetensors", work / "final.safetensors"
+    aligner_s = seconds * recipe.aligner_share
+    run = partial(fit, config=config, recipe=recipe, device=where)
+    steps = run(
+        ClipStore(first, recipe.share), seconds=aligner_s, seed=seed, checkpoint=aligner, resume=bool(resume)
+    )
+    _follow(steps, "aligner", callback)
+    if not (resume and final.exists()):
+        shutil.copyfile(aligner, final)  # the final network goes on where the aligner stopped, clock included
+    shards = [*first, *read_shards(data, work, recipe, seed)]
+    steps = run(
+        ClipStore(shards, recipe.share), seconds=seconds, seed=seed + 1, checkpoint=final, resume=True
+    )
+    losses = _follow(steps, "final", callback)
+    arrays, metadata = read_arrays(final)
+    save_tensors(output, arrays, {name: value for name, value in metadata.items() if name != "spent"})
+    return losses
+
+
+def _follow(
+    steps: Iterable[tuple[Progress, ContentEncoder]], stage: str, callback: ProgressCallback | None
+) -> dict[str, float]:
+    losses: dict[str, float] = {}
+    for progress, _ in steps:
+        losses = progress.losses
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        if callback is not None:
+            done = round(100 * progress.fraction)
+            callback(
+                ProgressEvent(stage=stage, done=done, total=100, message=f"step {progress.step}: {parts}")
+            )
+    return losses
 
 
 def spoken_shards(data: Path, work: Path, recipe: ContentRecipe, *, seed: int) -> list[Path]:
