@@ -126,7 +126,7 @@ def _as_array(name: str, values: Any) -> np.ndarray:
         if "bfloat16" in str(values.dtype):
             raise UsageError(f"tensor {name!r} is bf16: save it as float16 or float32")
         values = values.detach().cpu().numpy()
-    array = np.ascontiguousarray(values)
+    array = np.asarray(values, order="C")  # ascontiguousarray would give a scalar an axis
     if array.dtype.name not in _DTYPES:
         raise UsageError(f"tensor {name!r} is {array.dtype}: save one of {', '.join(_DTYPES)}")
     return array
