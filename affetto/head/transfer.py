@@ -20,7 +20,7 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 
 LEAST_LANDMARKS = 8
 NEIGHBOURS = 8
-STILL_GROUPS = ("hair", "lashes")  # of our head: they carry no expression of their own
+STILL_GROUPS = ("hair", "top")  # of our head: no expression is taken from them
 MAX_LANDMARK_BYTES = 1 << 20
 
 
@@ -167,7 +167,7 @@ def _spread(points: Float[np.ndarray, "point 3"]) -> float:
 
 
 def _moving(mesh: AnimatedMesh) -> Bool[np.ndarray, "vertex"]:
-    """The vertices that expressions are taken from: all of the face, without its hair."""
+    """The vertices that expressions are taken from: all of the face, without hair and clothes."""
     used = np.zeros(len(mesh.surface.positions), bool)
     used[mesh.surface.triangles.ravel()] = True
     for name in STILL_GROUPS:
@@ -177,22 +177,67 @@ def _moving(mesh: AnimatedMesh) -> Bool[np.ndarray, "vertex"]:
 
 
 def _carrier(surface: Surface, mesh: AnimatedMesh, warp: Warp, *, reach: float) -> sparse.csr_matrix:
-    """Weights that give each vertex of `surface` a mean of the nearest warped vertices that face the same way."""
-    ours = warp(mesh.surface.positions.astype(float))
-    our_normals = vertex_normals(ours, mesh.surface.triangles)
+    """Weights that give each vertex of `surface` a mean of the nearest warped vertices that face the same way.
+
+    Each separate piece of `surface`, such as a row of teeth, takes from one piece of our head alone: lips must not drag
+    the teeth behind them.
+    """
+    ours, points = warp(mesh.surface.positions.astype(float)), surface.positions.astype(float)
+    our_normals, normals = vertex_normals(ours, mesh.surface.triangles), surface.normals()
+    our_pieces, pieces = _pieces(mesh.surface), _pieces(surface)
     moving = np.flatnonzero(_moving(mesh))
-    distance, nearest = KDTree(ours[moving]).query(
-        surface.positions.astype(float), k=min(NEIGHBOURS, len(moving))
-    )
-    nearest = moving[np.atleast_2d(nearest)]
-    agreement = einsum(our_normals[nearest], surface.normals(), "v near xyz, v xyz -> v near")
-    weight = (np.maximum(agreement, 0.0) ** 2 + 1e-4) / (distance + 1e-3 * reach) ** 4
-    weight /= weight.sum(axis=1, keepdims=True)
-    apart = np.clip((distance[:, 0] / reach - 0.25) / 0.5, 0.0, 1.0)
-    weight *= (1.0 - apart * apart * (3.0 - 2.0 * apart))[:, None]
-    rows = np.repeat(np.arange(len(weight)), weight.shape[1])
-    shape = (len(weight), len(mesh.surface.positions))
-    return sparse.csr_matrix((weight.ravel().astype(np.float32), (rows, nearest.ravel())), shape=shape)
+    chosen = _matched_pieces(points, pieces, ours[moving], our_pieces[moving], reach=reach)[pieces]
+    parts = []
+    for piece in np.unique(chosen):
+        targets, sources = np.flatnonzero(chosen == piece), moving[our_pieces[moving] == piece]
+        found = KDTree(ours[sources]).query(
+            points[targets], k=list(range(1, min(NEIGHBOURS, len(sources)) + 1))
+        )
+        distance, nearest = np.asarray(found[0]), sources[np.asarray(found[1])]
+        agreement = einsum(our_normals[nearest], normals[targets], "v near xyz, v xyz -> v near")
+        weight = (np.maximum(agreement, 0.0) ** 2 + 1e-4) / (distance + 1e-3 * reach) ** 4
+        apart = np.clip((distance[:, :1] / reach - 0.25) / 0.5, 0.0, 1.0)
+        weight *= (1.0 - apart * apart * (3.0 - 2.0 * apart)) / weight.sum(axis=1, keepdims=True)
+        rows = np.repeat(targets, weight.shape[1])
+        parts.append((weight.ravel().astype(np.float32), rows, nearest.ravel()))
+    weight, rows, columns = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return sparse.csr_matrix((weight, (rows, columns)), shape=(len(points), len(ours)))
+
+
+def _matched_pieces(
+    points: Float[np.ndarray, "vertex 3"],
+    pieces: Int[np.ndarray, "vertex"],
+    ours: Float[np.ndarray, "source 3"],
+    our_pieces: Int[np.ndarray, "source"],
+    *,
+    reach: float,
+) -> Int[np.ndarray, "piece"]:
+    """For each piece of the user's mesh, the piece of ours that lies nearest to it on average.
+
+    Small pieces prefer our small ones (teeth, tongue, eyeballs, lashes) to the skin around them, which is never far.
+    """
+    count = int(pieces.max()) + 1
+    sizes = np.bincount(pieces, minlength=count)
+    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    np.minimum.at(low, pieces, points)
+    np.maximum.at(high, pieces, points)
+    handicap = np.where(np.linalg.norm(high - low, axis=1) < 1.2 * reach, 0.1 * reach, 0.0)
+    skin = int(np.bincount(our_pieces).argmax())
+    best, chosen = np.full(count, np.inf), np.full(count, skin)
+    for piece in np.unique(our_pieces):
+        distance, _ = KDTree(ours[our_pieces == piece]).query(points)
+        mean = np.bincount(pieces, weights=np.asarray(distance), minlength=count) / np.maximum(sizes, 1)
+        mean = mean + (handicap if piece == skin else 0.0)
+        chosen[mean < best] = piece
+        best = np.minimum(best, mean)
+    return chosen
+
+
+def _pieces(surface: Surface) -> Int[np.ndarray, "vertex"]:
+    """Which connected piece of the surface each vertex belongs to, seams closed."""
+    edges, classes = _adjacency(surface)
+    _, labels = csgraph.connected_components(edges, directed=False, return_labels=True)
+    return np.array(labels, ndmin=1)[classes]
 
 
 def _adjacency(surface: Surface) -> tuple[sparse.csr_matrix, Int[np.ndarray, "vertex"]]:
@@ -261,9 +306,7 @@ def _eyes(
     surface: Surface, mesh: AnimatedMesh, warp: Warp, centres: Float[np.ndarray, "2 3"]
 ) -> tuple[Int[np.ndarray, "left"], Int[np.ndarray, "right"]]:
     """The vertices of the pieces of `surface` that lie wholly within an eyeball's reach of each eye's centre."""
-    edges, classes = _adjacency(surface)
-    _, piece_of_class = csgraph.connected_components(edges, directed=False, return_labels=True)
-    pieces = np.array(piece_of_class, ndmin=1)[classes]
+    pieces = _pieces(surface)
     found = []
     for side, centre in enumerate(centres):
         ours = warp(mesh.surface.positions[mesh.eye_vertices[side]].astype(float))
