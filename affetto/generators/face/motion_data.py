@@ -232,7 +232,7 @@ def random_emotion(frames: int, rng: np.random.Generator) -> FaceEmotion:
 def _random_key(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Anchor weights and effective VAD of one random emotion."""
     kind = rng.choice(5, p=[0.14, 0.44, 0.18, 0.16, 0.08])
-    strength = rng.choice([rng.uniform(0.1, 1.0), 1.0, rng.uniform(1.0, 1.6)], p=[0.6, 0.28, 0.12])
+    strength = rng.choice([rng.uniform(0.1, 1.0), 1.0, rng.uniform(1.0, 2.0)], p=[0.6, 0.28, 0.12])
     anchors = np.zeros(len(ANCHORS_8))
     if kind == 0:
         anchors[0] = 1.0
