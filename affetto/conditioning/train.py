@@ -232,31 +232,67 @@ def _loss(
     return (weight * (naming + recipe.vad_weight * placing)).mean()
 
 
+def cross_validate(
+    data: Path, folds: Sequence[Sequence[str]], *, seed: int = 0, recipe: SpeechRecipe | None = None
+) -> dict[str, SpeechScores]:
+    """Scores over all folds together, each fold's speakers unheard by the network and the linear model of that fold."""
+    recipe = recipe or SpeechRecipe()
+    clips = load_clips(Path(data), recipe.network.spec)
+    features = clip_features(clips, recipe.network.spec, variations=recipe.variations, seed=seed)
+    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"network": [], "linear": [], "majority": []}
+    labels = []
+    for speakers in folds:
+        heard, unheard = clips.rows(speakers, others=True), clips.rows(speakers)
+        ensemble = SpeechEnsemble(recipe.network, recipe.members)
+        for member in range(recipe.members):
+            network = _fresh(recipe, features, heard, [seed, member])
+            _train_member(network, features, clips, heard, recipe, [seed, member], None, lambda: True, None)
+            ensemble.members[member] = network
+        for name, answer in _answers(ensemble.eval(), features, clips, heard, unheard).items():
+            answers[name].append(answer)
+        labels.append(clips.labels[unheard])
+    joined = np.concatenate(labels)
+    return {
+        name: score(np.concatenate([k for k, _ in parts]), np.concatenate([v for _, v in parts]), joined)
+        for name, parts in answers.items()
+    }
+
+
 def evaluate(
     ensemble: SpeechEnsemble,
     features: SpeechFeatures,
     clips: SpeechClips,
     heard: Int[np.ndarray, "row"],
-    unheard: Int[np.ndarray, "row"],
+    unheard: Int[np.ndarray, "other"],
 ) -> dict[str, SpeechScores]:
     """Scores on the `unheard` clips, unaltered, of the network, a linear model on the same statistics, the majority."""
-    labels = clips.labels[unheard]
+    answers = _answers(ensemble, features, clips, heard, unheard)
+    return {name: score(classes, vad, clips.labels[unheard]) for name, (classes, vad) in answers.items()}
+
+
+def _answers(
+    ensemble: SpeechEnsemble,
+    features: SpeechFeatures,
+    clips: SpeechClips,
+    heard: Int[np.ndarray, "row"],
+    unheard: Int[np.ndarray, "other"],
+) -> dict[str, tuple[Int[np.ndarray, "other"], Float[np.ndarray, "other 3"]]]:
+    """Classes and VAD of the `unheard` clips by each contender."""
     with torch.inference_mode():
         inputs = (
             features.frames[0, unheard].float(),
             features.active[0, unheard],
             features.statistics[0, unheard],
         )
-        answers = [member(*inputs) for member in ensemble.members]
-    probability = torch.stack([logits.softmax(-1) for logits, _ in answers]).mean(0).numpy()
-    vad = torch.stack([vad for _, vad in answers]).mean(0).numpy()
-    linear_classes, linear_vad = linear_answers(features, clips, heard, unheard)
+        outputs = [member(*inputs) for member in ensemble.members]
+    probability = torch.stack([logits.softmax(-1) for logits, _ in outputs]).mean(0).numpy()
+    vad = torch.stack([vad for _, vad in outputs]).mean(0).numpy()
     common = int(np.bincount(clips.labels[heard]).argmax())
-    constant = np.broadcast_to(CLASS_VAD[clips.labels[heard]].mean(0), (len(labels), 3))
+    constant = np.repeat(CLASS_VAD[clips.labels[heard]].mean(0)[None], len(unheard), axis=0)
     return {
-        "network": score(probability.argmax(-1), vad, labels),
-        "linear": score(linear_classes, linear_vad, labels),
-        "majority": score(np.full(len(labels), common), constant, labels),
+        "network": (probability.argmax(-1), vad),
+        "linear": linear_answers(features, clips, heard, unheard),
+        "majority": (np.full(len(unheard), common), constant),
     }
 
 
@@ -281,10 +317,10 @@ def linear_answers(
     features: SpeechFeatures,
     clips: SpeechClips,
     heard: Int[np.ndarray, "row"],
-    unheard: Int[np.ndarray, "row"],
+    unheard: Int[np.ndarray, "other"],
     *,
     penalty: float = 3e-3,
-) -> tuple[Int[np.ndarray, "clip"], Float[np.ndarray, "clip 3"]]:
+) -> tuple[Int[np.ndarray, "other"], Float[np.ndarray, "other 3"]]:
     """Classes and VAD of the unheard clips by multinomial logistic and ridge regression on the statistics.
 
     It hears the same altered copies as the network, classes balanced.

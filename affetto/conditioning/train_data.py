@@ -80,7 +80,7 @@ def load_clips(data: Path, spec: SpeechSpec) -> SpeechClips:
 
 def varied(
     clip: Float32[np.ndarray, "sample"], spec: SpeechSpec, rng: np.random.Generator
-) -> Float32[np.ndarray, "sample"]:
+) -> Float32[np.ndarray, "altered"]:
     """The clip played up to 16 % faster or slower (pitch and formants move along), perhaps cut, with noise and gain."""
     x = soxr.resample(clip, spec.mel.rate, spec.mel.rate * 2 ** rng.uniform(-0.22, 0.22))[: spec.samples]
     if rng.random() < 0.4:

@@ -189,7 +189,7 @@ def test_expression_orders_differ_and_are_told_apart():
         bias[4], bias[8], bias[9] = 20.0, 0.6, 0.2  # the fifth is Happiness here, Fear in AffectNet's order
         network.classifier.bias.copy_(bias)
     emotion = FaceEncoder(network)(np.full((64, 64, 3), 128, np.uint8))
-    assert set(emotion.mixture) == {"happy"}
+    assert emotion.mixture["happy"] > 0.99
     assert emotion.vad[0] > 0.3
 
 

@@ -201,7 +201,7 @@ class FaceEncoder:
         )
 
 
-def prepared(picture: UInt8[np.ndarray, "row column 3"]) -> Float[Tensor, "1 3 row column"]:
+def prepared(picture: UInt8[np.ndarray, "row column 3"]) -> Float[Tensor, "1 3 224 224"]:
     """The picture at 224 x 224 with ImageNet's normalisation."""
     if min(picture.shape[:2]) < 16:
         raise InvalidInputError(
