@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from affetto.head.hair import hair, top
+from affetto.head.hair import clothes, hair
+from affetto.head.hairline import clothed, scalp
 from affetto.head.parts import Part, eyeball, gums, lashes, teeth, tongue
 from affetto.head.reference import EYE_CENTRE, IPD, Reference
 from affetto.head.topology import RING, HalfSkin, build_half_skin
@@ -22,9 +23,9 @@ TILES = {  # where each part's texture lies in the atlas: left, top, width, heig
     "tongue": (0.845, 0.30, 0.155, 0.10),
     "lashes": (0.845, 0.41, 0.155, 0.04),
     "hair": (0.0, 0.845, 0.80, 0.155),
-    "top": (0.805, 0.845, 0.195, 0.155),
+    "clothes": (0.805, 0.845, 0.195, 0.155),
 }
-ORDER = ("skin", "eyes", "lashes", "teeth", "gums", "tongue", "hair", "top")
+ORDER = ("skin", "eyes", "lashes", "teeth", "gums", "tongue", "hair", "clothes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,9 @@ class Assembly:
     right: np.ndarray  # rows that name the left side but stand for its mirror image
     mirror: Int[np.ndarray, "v"]  # the vertex at the mirrored place, itself where there is none
     tongue_along: Float[np.ndarray, "v"]
-    lid_loops: Int[np.ndarray, "2 e"]
+    lid_edges: Int[np.ndarray, "2 e"]  # left, right
+    lip_edge: Int[np.ndarray, "l"]  # the left half's, see HalfSkin
     patch: Int[np.ndarray, "v"]
-    probes: tuple[
-        tuple[np.ndarray, sparse.csr_matrix], ...
-    ]  # see HalfSkin; columns are the first skin vertices
 
     def carry(self, left: np.ndarray, right: np.ndarray) -> Float[np.ndarray, "v 3"]:
         """A field of the reference on our vertices; `right` is the field whose mirror image the right side shows."""
@@ -57,6 +56,8 @@ class Assembly:
 def assemble(reference: Reference, rng: np.random.Generator, scale: float = 1.0) -> Assembly:
     """Build every part and join them."""
     skin = build_half_skin(reference, rng, scale)
+    grown, worn = hair(skin, reference), clothes(skin, reference)
+    skin = skin.trimmed(hidden(skin.carriers @ reference.vertices))
     builder = _Joiner(reference)
     builder.add_skin(skin)
     builder.add_pair("eyes", eyeball(reference))
@@ -65,9 +66,14 @@ def assemble(reference: Reference, rng: np.random.Generator, scale: float = 1.0)
     builder.add_pair("gums", gums(reference))
     middle, along = tongue(reference)
     builder.add("tongue", middle, right=False)
-    builder.add_pair("hair", hair(skin, reference))
-    builder.add_pair("top", top(skin, reference))
+    builder.add_pair("hair", grown)
+    builder.add_pair("clothes", worn)
     return builder.joined(skin, along)
+
+
+def hidden(points: Float[np.ndarray, "k 3"]) -> np.ndarray:
+    """Whether skin at these places lies so deep under hair or clothes that the head leaves it out."""
+    return (scalp(points) > 1.6) | (clothed(points) > 1.2)
 
 
 class _Joiner:
@@ -116,6 +122,15 @@ class _Joiner:
         self.add("skin", mirrored, right=True)
         self.mirror_skin = number
 
+    def _skin_and_mouth(self, skin: HalfSkin) -> list[tuple[str, np.ndarray]]:
+        """Both halves' triangles, outer skin first, then the mouth's inside."""
+        inside = (skin.patch[skin.triangles] == 2).any(axis=1)
+        pieces = []
+        for name, chosen in (("skin", ~inside), ("mouth", inside)):
+            faces = skin.triangles[chosen]
+            pieces.append((name, np.concatenate([faces, self.mirror_skin[faces[:, ::-1]]])))
+        return pieces
+
     def joined(self, skin: HalfSkin, along: np.ndarray) -> Assembly:
         mirror = np.arange(self.count)
         half = len(skin.chart)
@@ -128,10 +143,16 @@ class _Joiner:
         for index, ((group, part, right), start) in enumerate(zip(self.parts, self.starts, strict=True)):
             left, top, width, height = TILES[part.name]
             uvs.append(part.uv * [width, height] + [left, top])
-            triangles.append(part.triangles + start)
-            groups[group] = (groups.get(group, (total, 0))[0], total + len(part.triangles))
+            pieces = [(group, part.triangles)]
+            if group == "skin" and not right:
+                pieces = self._skin_and_mouth(skin)
+            elif group == "skin":
+                pieces = []
+            for name, faces in pieces:
+                triangles.append(faces + start)
+                groups[name] = (groups.get(name, (total, 0))[0], total + len(faces))
+                total += len(faces)
             ranges[group] = (ranges.get(group, (start, 0))[0], start + len(part.positions))
-            total += len(part.triangles)
             if group == "tongue":
                 tongue_along[start : start + len(along)] = along
             elif right and group != "skin":
@@ -153,7 +174,7 @@ class _Joiner:
             right=np.concatenate([np.full(len(part.positions), right) for _, part, right in self.parts]),
             mirror=mirror,
             tongue_along=tongue_along,
-            lid_loops=np.stack([skin.lid_loop, self.mirror_skin[skin.lid_loop]]),
+            lid_edges=np.stack([skin.lid_edge, self.mirror_skin[skin.lid_edge]]),
+            lip_edge=skin.lip_edge,
             patch=patch,
-            probes=skin.probes,
         )

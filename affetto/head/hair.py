@@ -24,24 +24,28 @@ def hair(skin: HalfSkin, reference: Reference) -> Part:
     at, normal = rows @ points, rows @ normals
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     depth = scalp(at)
-    rise = np.clip((depth + 0.15) / 2.6, 0, 1)
-    rise = rise * rise * (3 - 2 * rise)
+    rise = np.clip((depth + 0.15) / 2.2, 0, 1)
+    rise = rise * (2 - rise)
     top = np.clip((at[:, 1] - 6) / 6, 0, 1)
-    fringe = np.exp(-(((at[:, 2] - 6.2) / 3.0) ** 2)) * top
-    thick = 0.32 + 0.55 * top + 0.75 * fringe
+    fringe = np.exp(-(((at[:, 2] - 6.0) / 3.2) ** 2)) * top
+    thick = 0.34 + 0.55 * top + 0.85 * fringe
     flow = np.arctan2(np.abs(at[:, 0]), at[:, 2] - CROWN[2])
     away = np.linalg.norm(at - CROWN, axis=1)
-    locks = np.sin(21 * flow + 1.6 * np.sin(0.8 * away + 3 * flow)) + 0.6 * np.sin(43 * flow + 0.9 * away)
+    bend = 0.55 * np.sin(0.55 * away)  # locks sweep sideways on their way from the crown
+    locks = np.sin(15 * (flow + 0.12 * bend) + 1.2 * np.sin(0.5 * away)) + 0.5 * np.sin(
+        37 * flow + 1.1 * away
+    )
     lift = (
-        np.where(depth > -0.15, rise * thick * (1 + 0.10 * locks), 0)
+        np.where(depth > -0.15, rise * thick * (1 + 0.13 * locks), 0)
         - 0.10 * np.clip(-depth, 0, 1)
         - 0.03 * (rise <= 0)
     )
     raised = at + normal * lift[:, None]
-    raised[:, 2] += 0.25 * fringe * rise
+    raised[:, 2] += 0.30 * fringe * rise
+    raised[:, 1] += 0.25 * fringe * rise
     raised[np.abs(at[:, 0]) < 1e-6, 0] = 0
     assert chart_rows.shape[0] == len(raised)
-    uv = np.stack([np.clip(flow / np.pi, 0, 1), np.clip(away / 19, 0, 1)], axis=1)
+    uv = np.stack([0.02 + 0.96 * np.clip(flow / np.pi, 0, 1), np.clip(away / 19, 0.03, 0.97)], axis=1)
     return Part(
         name="hair",
         positions=raised,
@@ -52,7 +56,7 @@ def hair(skin: HalfSkin, reference: Reference) -> Part:
     )
 
 
-def top(skin: HalfSkin, reference: Reference) -> Part:
+def clothes(skin: HalfSkin, reference: Reference) -> Part:
     """The left half of a knitted top with a round neck, raised a little from the shoulders."""
     points = skin.carriers @ reference.vertices
     normals = _normals(skin, points)
@@ -67,9 +71,9 @@ def top(skin: HalfSkin, reference: Reference) -> Part:
     raised = at + normal * (hem * 0.32 + 0.14 * roll - 0.14 * (depth < -0.12))[:, None]
     raised[np.abs(at[:, 0]) < 1e-6, 0] = 0
     turn = np.arctan2(np.abs(at[:, 0]), at[:, 2] + 3)
-    uv = np.stack([np.clip(turn / np.pi, 0, 1), np.clip(depth / 9, 0.0, 1)], axis=1)
+    uv = np.stack([0.03 + 0.94 * np.clip(turn / np.pi, 0, 1), np.clip(depth / 9, 0.02, 0.97)], axis=1)
     return Part(
-        name="top",
+        name="clothes",
         positions=raised,
         triangles=triangles,
         uv=uv,

@@ -8,10 +8,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from affetto.head.reference import EYE_CENTRE, EYES, GUMS, TEETH, Reference
+from affetto.head.rings import FISSURE
 from affetto.head.topology import HalfSkin
 
 EYE_POLAR_DEGREES = (0, 3, 6, 9.5, 13, 16.5, 19.5, 21.5, 23.5, 26, 30, 36, 44, 54, 68, 88, 115, 145)
-EYE_SEGMENTS = 28
+EYE_SEGMENTS = 24
 EYE_BALL, CORNEA_BULGE, IRIS_DEGREES = 1.482, 0.075, 22.0
 EYE_MAP_DEGREES = 72.0  # the eye texture's edge
 TONGUE_SECTIONS, TONGUE_POINTS = 11, 12
@@ -109,7 +110,8 @@ def teeth(reference: Reference) -> Part:
     parts = []
     for tooth in np.unique(label):
         triangles = local[label[local[:, 0] - TEETH] == tooth]
-        if reference.vertices[triangles, 0].mean() > 0:
+        middle = reference.vertices[triangles].mean(axis=(0, 1))
+        if middle[0] > 0 and middle[2] > 5.9:  # no wisdom teeth
             parts.append(_tooth(triangles, reference))
     positions = np.concatenate([part[0] for part in parts])
     count = len(parts[0][0])
@@ -126,7 +128,9 @@ def teeth(reference: Reference) -> Part:
     )
 
 
-TOOTH_RINGS = 6
+TOOTH_POLAR = (18, 38, 47, 62, 88, 118, 148)  # degrees from the biting edge
+TOOTH_RINGS = len(TOOTH_POLAR)
+TOOTH_VERTICES = 2 + 8 * TOOTH_RINGS
 
 
 def _cap(start: int) -> np.ndarray:
@@ -141,7 +145,7 @@ def _tooth(triangles: np.ndarray, reference: Reference) -> tuple[np.ndarray, spa
     centre = (used.min(axis=0) + used.max(axis=0)) / 2
     half = (used.max(axis=0) - used.min(axis=0)) / 2
     biting = -1.0 if centre[1] > -3.2 else 1.0  # upper teeth bite downwards
-    polar = np.radians([22, 45, 68, 92, 118, 150])
+    polar = np.radians(TOOTH_POLAR)
     azimuth = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     ring = np.stack(
         [
@@ -155,9 +159,11 @@ def _tooth(triangles: np.ndarray, reference: Reference) -> tuple[np.ndarray, spa
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     hit, weights = _cast(centre, directions, corners)
     carriers = _rows(triangles[hit], weights, reference)
-    height = np.concatenate([[0], np.repeat(np.linspace(0.12, 0.9, 6), 8), [1]])
-    side = np.concatenate([[0.5], np.tile(azimuth / (2 * np.pi), 6), [0.5]])
-    return carriers @ reference.vertices, carriers, np.stack([0.1 + 0.8 * side, 0.05 + 0.9 * height], axis=1)
+    height = np.concatenate([[0], np.repeat(np.linspace(0.08, 0.9, TOOTH_RINGS), 8), [1]])
+    side = np.concatenate([[0.5], np.tile(azimuth / (2 * np.pi), TOOTH_RINGS), [0.5]])
+    points = carriers @ reference.vertices
+    points[:, 0] = centre[0] + 1.10 * (points[:, 0] - centre[0])  # neighbours touch
+    return points, carriers, np.stack([0.1 + 0.8 * side, 0.05 + 0.9 * height], axis=1)
 
 
 def _cast(origin: np.ndarray, directions: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -296,18 +302,19 @@ def tongue(reference: Reference) -> tuple[Part, Float[np.ndarray, "k"]]:
 def lashes(skin: HalfSkin, reference: Reference) -> Part:
     """The left eye's upper lashes: a curved band rooted in the lid's edge, longest towards the outside."""
     points = skin.carriers @ reference.vertices
-    edge = lid_edge(points)
-    upper = np.flatnonzero((np.degrees(edge[:, 0]) > 4) & (np.degrees(edge[:, 0]) < 168))
-    chosen = edge[upper, 1].astype(int)[::-1]  # from the inner corner to the outer
+    edge = points[skin.lid_edge]
+    angle = np.degrees(np.arctan2((edge[:, 1] - FISSURE[1]) / 0.6, (edge[:, 0] - FISSURE[0]) / 1.25)) % 360
+    upper = np.flatnonzero((angle > 4) & (angle < 166))
+    chosen = skin.lid_edge[upper[np.argsort(-angle[upper])]]  # from the inner corner to the outer
     root = _evened(points[chosen])
     t = np.linspace(0, 1, len(root))
-    length = 0.05 + 0.24 * np.clip(t * 1.25, 0, 1) ** 1.1 * np.clip((1.05 - t) / 0.12, 0.2, 1)
+    length = 0.04 + 0.19 * np.clip(t * 1.4, 0, 1) ** 1.1 * np.clip((1.02 - t) / 0.22, 0.1, 1)
     out = root - EYE_CENTRE
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     aim = out + np.stack([0.5 * (t - 0.35), 0.15 + 0 * t, 0 * t], axis=1)
     curl = out * 0.45 + np.stack([0.7 * (t - 0.35), 0.75 + 0 * t, 0 * t], axis=1)
     rows = [
-        root - 0.03 * out,
+        root + 0.015 * out,
         root + 0.5 * length[:, None] * aim,
         root + length[:, None] * (0.6 * aim + 0.45 * curl),
     ]
@@ -329,22 +336,6 @@ def lashes(skin: HalfSkin, reference: Reference) -> Part:
         gloss=np.full(3 * count, 0.1),
         carriers=sparse.vstack([skin.carriers[chosen]] * 3).tocsr(),
     )
-
-
-def lid_edge(points: Float[np.ndarray, "k 3"], bins: int = 44) -> Float[np.ndarray, "b 2"]:
-    """The left lids' edge seen from the front: per direction its angle (radians, 0 outwards, counted upwards) and vertex."""
-    centre = np.array([3.25, 3.42])
-    near = np.flatnonzero((np.linalg.norm(points - EYE_CENTRE, axis=1) < 2.3) & (points[:, 2] > 8.4))
-    away = (points[near, :2] - centre) / [1.25, 0.6]
-    angle = np.arctan2(away[:, 1], away[:, 0]) % (2 * np.pi)
-    radius = np.linalg.norm(away, axis=1)
-    found = []
-    for step in range(bins):
-        target = 2 * np.pi * step / bins
-        apart = np.abs((angle - target + np.pi) % (2 * np.pi) - np.pi)
-        score = radius + 1.2 * apart
-        found.append((target, near[np.argmin(score)]))
-    return np.array(found)
 
 
 def _evened(curve: np.ndarray, rounds: int = 2) -> np.ndarray:

@@ -3,6 +3,7 @@
 Only the recipe reads this file; nothing of it is shipped. Lengths here are the basis's own units (about one centimetre).
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,18 @@ GUMS, TEETH, EYES = 14_062, 17_039, 21_451
 EYE_CENTRE = np.array([3.1359, 3.6073, 8.0181])
 EYE_RADIUS = 1.498
 IPD = 2 * EYE_CENTRE[0]
-REST_POSE = {"mouthSmileLeft": 0.2, "mouthSmileRight": 0.2, "cheekSquintLeft": 0.1, "cheekSquintRight": 0.1}
+REST_POSE = {
+    **dict.fromkeys(("mouthSmileLeft", "mouthSmileRight"), 0.42),
+    **dict.fromkeys(("cheekSquintLeft", "cheekSquintRight"), 0.10),
+    **dict.fromkeys(("eyeBlinkLeft", "eyeBlinkRight"), 0.06),
+}
+CALMED = {
+    **dict.fromkeys(
+        ("eyeLookDownLeft", "eyeLookDownRight"), 0.62
+    ),  # lids that follow an eyeball turned by 27 degrees
+    **dict.fromkeys(("eyeBlinkLeft", "eyeBlinkRight"), 0.94),  # the rest pose has the other 0.06
+    **dict.fromkeys(("mouthSmileLeft", "mouthSmileRight"), 0.85),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +98,7 @@ def load_reference(path: Path) -> Reference:
 def _mirror_map(vertices: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, "n"]:
     parts = (0, SKIN, TEETH, EYES, 24_591, len(vertices))
     mirror = np.empty(len(vertices), np.int64)
-    for start, stop in zip(parts, parts[1:], strict=False):
+    for start, stop in itertools.pairwise(parts):
         part = vertices[start:stop]
         mirror[start:stop] = start + cKDTree(part).query(part * [-1, 1, 1])[1]
     return mirror
@@ -124,10 +136,12 @@ def _rest(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float]]:
     """Close the lips at rest and under mouthClose + jawOpen, and lift the mouth corners a little."""
     smiling = vertices + sum(weight * expressions[name] for name, weight in REST_POSE.items())
-    closed = smiling + _closing(smiling, vertices)
+    closed = smiling + _closing(smiling, expressions["jawOpen"], vertices)
     expressions = dict(expressions)
+    for name, factor in CALMED.items():
+        expressions[name] = factor * expressions[name]
     sealed = expressions["jawOpen"] + expressions["mouthClose"]
-    expressions["mouthClose"] = expressions["mouthClose"] + _sealing(sealed, vertices)
+    expressions["mouthClose"] = expressions["mouthClose"] + _sealing(sealed, expressions["jawOpen"], vertices)
     upper, lower = lip_contact(vertices)
     lips = (
         float((closed[upper, 1] + closed[lower, 1]) / 2),
@@ -147,28 +161,30 @@ def lip_contact(neutral: np.ndarray) -> tuple[int, int]:
     return int(upper[np.argmin(skin[upper, 1])]), int(lower[np.argmax(skin[lower, 1])])
 
 
-def _closing(pose: np.ndarray, neutral: np.ndarray) -> np.ndarray:
+def _closing(pose: np.ndarray, jaw: np.ndarray, neutral: np.ndarray) -> np.ndarray:
     """A displacement that brings the lips of `pose` into contact along their whole width, fading out in each lip."""
     index = _lip_zone(neutral)
     points = neutral[index]
-    is_upper = points[:, 1] > _contact_height(points[:, 0])
+    share = _lip_share(index, jaw, neutral)
+    is_upper = share > 0
     shift = np.zeros((len(neutral), 3))
-    columns = np.linspace(0, 2.2, 23)
+    columns = np.linspace(0, 2.45, 25)
     gaps = []
     for x in columns:
         near = np.abs(np.abs(points[:, 0]) - x) < 0.11
         front = near & (points[:, 2] > points[near, 2].max() - 1.3)
         low = pose[index[front & is_upper], 1].min()
         high = pose[index[front & ~is_upper], 1].max()
-        gaps.append(low - high + 0.05 + 0.07 * np.clip((x - 1.1) / 0.7, 0, 1))
+        gaps.append(low - high + 0.06 + 0.06 * np.clip((x - 1.1) / 0.7, 0, 1))
+    gaps = np.convolve(np.pad(gaps, 2, mode="edge"), np.ones(5) / 5, "valid")
     gap = np.interp(np.abs(points[:, 0]), columns, gaps)
     depth = np.exp(-((np.abs(points[:, 1] - _contact_height(points[:, 0])) / 0.55) ** 2))
-    side = np.clip((2.45 - np.abs(points[:, 0])) / 0.3, 0, 1)
-    shift[index, 1] = np.where(is_upper, -0.5, 0.5) * gap * depth * side
+    side = np.clip((2.75 - np.abs(points[:, 0])) / 0.3, 0, 1)
+    shift[index, 1] = -share * gap * depth * side
     return shift
 
 
-def _sealing(shift: np.ndarray, neutral: np.ndarray) -> np.ndarray:
+def _sealing(shift: np.ndarray, jaw: np.ndarray, neutral: np.ndarray) -> np.ndarray:
     """What makes both lips move alike under `shift`, so that lips that touch keep touching; fades out in each lip."""
     index = _lip_zone(neutral)
     points = neutral[index]
@@ -187,8 +203,23 @@ def _sealing(shift: np.ndarray, neutral: np.ndarray) -> np.ndarray:
     gap[:, 0] *= np.sign(points[:, 0])
     depth = np.exp(-((np.abs(height) / 0.75) ** 2)) * np.clip((2.6 - np.abs(points[:, 0])) / 0.4, 0, 1)
     field = np.zeros((len(neutral), 3))
-    field[index] = np.where(height > 0, 0.5, -0.5)[:, None] * gap * depth[:, None]
+    share = _lip_share(index, jaw, neutral)
+    field[index] = share[:, None] * gap * depth[:, None]
     return field
+
+
+def _lip_share(index: np.ndarray, jaw: np.ndarray, neutral: np.ndarray) -> np.ndarray:
+    """From 0.5 on the upper lip to -0.5 on the lower, told apart by how far each point drops with the jaw."""
+    points = neutral[index]
+    height = points[:, 1] - _contact_height(points[:, 0])
+    columns = np.linspace(0, 2.3, 13)
+    drops = []
+    for x in columns:
+        near = np.exp(-(((np.abs(points[:, 0]) - x) / 0.25) ** 2)) * np.exp(-((height / 0.14) ** 2))
+        near *= points[:, 2] > np.interp(x, [0, 1, 1.8, 2.3], [10.85, 10.6, 10.1, 9.6])
+        drops.append([lip @ jaw[index, 1] / lip.sum() for lip in (near * (height > 0), near * (height <= 0))])
+    top, bottom = (np.interp(np.abs(points[:, 0]), columns, [drop[i] for drop in drops]) for i in range(2))
+    return np.clip((jaw[index, 1] - bottom) / np.maximum(top - bottom, 0.05), 0, 1) - 0.5
 
 
 def _lip_zone(neutral: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ Points are carried as sparse rows of barycentric weights over the reference's ve
 neutral face, every expression and every identity onto our topology. Only the left half (x >= 0) is laid out.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,7 @@ def split_boundary(loop: Int[np.ndarray, "k"], on_midline: np.ndarray) -> list[I
     loop = np.roll(loop, -starts[0])
     along = np.roll(along, -starts[0])
     cuts = [*np.flatnonzero(along != np.roll(along, 1)), len(loop)]
-    return [np.append(loop[a:b], loop[b % len(loop)]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [np.append(loop[a:b], loop[b % len(loop)]) for a, b in itertools.pairwise(cuts)]
 
 
 def resample(chain: Int[np.ndarray, "m"], vertices: np.ndarray, spacing: np.ndarray) -> sparse.csr_matrix:

@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from affetto.head.assemble import Assembly
+from affetto.head.parts import TOOTH_VERTICES
 from affetto.head.reference import EYE_CENTRE, Reference
 from affetto.media.animation.curves import ARKIT_52, ARKIT_INDEX
 
 IDENTITY_MODES = 48
+LID_OVERLAP = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,10 @@ def expression_fields(assembly: Assembly, reference: Reference) -> dict[str, Flo
         field = assembly.carry(left, reference.expressions[mirrored_name(name)])
         field[start:stop] = 0  # eyeballs turn; they never deform
         fields[name] = field
+    seal = lid_seal(assembly, fields["eyeBlinkLeft"])
     for side in ("Left", "Right"):
-        fields[f"eyeBlink{side}"] = fields[f"eyeBlink{side}"] + _lash_fall(assembly, side)
+        sealed = _sealed(assembly, fields[f"eyeBlink{side}"], seal, side)
+        fields[f"eyeBlink{side}"] = sealed + _lash_fall(assembly, side)
     fields["tongueOut"] = _tongue_out(assembly, fields)
     upper = upper_jaw(assembly)
     for name in fields:
@@ -52,12 +56,59 @@ def upper_jaw(assembly: Assembly) -> np.ndarray:
     index = np.arange(low, high)
     still = np.zeros(len(index), bool)
     per = (assembly.ranges["teeth"][1] - low) // 2
-    tooth = 50
+    tooth = TOOTH_VERTICES
     for i in range(0, 2 * per, tooth):
         still[i : i + tooth] = assembly.positions[low + i : low + i + tooth, 1].mean() > -3.2
     gums = index[2 * per :]
     still[2 * per :] = assembly.positions[gums, 1] > -3.3
     return index[still]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LidSeal:
+    """How much further the left upper lid must sink, at columns across the eye, to close the last slit of a blink."""
+
+    columns: Float[np.ndarray, "c"]
+    slit: Float[np.ndarray, "c"]
+
+    def field(
+        self, rest: Float[np.ndarray, "k 3"], shut: Float[np.ndarray, "k 3"]
+    ) -> Float[np.ndarray, "k 3"]:
+        """The displacement of points of the left upper lid that lie at `rest` and, in the unsealed blink, at `shut`."""
+        near = np.clip((2.3 - np.linalg.norm(rest - EYE_CENTRE, axis=1)) / 0.5, 0, 1)
+        above = rest[:, 1] > _canthus_line(rest[:, 0])
+        fall = np.interp(shut[:, 0], self.columns, self.slit) * near * above
+        return np.stack([0 * fall, -fall, 0.25 * fall], axis=1)
+
+
+def lid_seal(assembly: Assembly, blink: Float[np.ndarray, "v 3"]) -> LidSeal:
+    """The seal that the left blink needs on our lids' edges."""
+    edge = assembly.lid_edges[0]
+    rest, shut = assembly.positions[edge], assembly.positions[edge] + blink[edge]
+    upper = rest[:, 1] > _canthus_line(rest[:, 0])
+    columns = np.linspace(2.25, 4.3, 15)
+    slit = []
+    for x in columns:
+        near = np.abs(shut[:, 0] - x) < 0.2
+        closed = not (near & upper).any() or not (near & ~upper).any()
+        slit.append(
+            0.0 if closed else shut[near & upper, 1].max() - shut[near & ~upper, 1].min() + LID_OVERLAP
+        )
+    smooth = np.clip(np.convolve(np.pad(slit, 1, mode="edge"), [0.25, 0.5, 0.25], "valid"), 0, 0.25)
+    return LidSeal(columns=np.concatenate([[2.05], columns, [4.5]]), slit=np.concatenate([[0], smooth, [0]]))
+
+
+def _canthus_line(x: np.ndarray) -> np.ndarray:
+    return np.interp(x, [2.05, 4.45], [3.12, 3.42])
+
+
+def _sealed(assembly: Assembly, blink: np.ndarray, seal: LidSeal, side: str) -> np.ndarray:
+    flip = np.array([1 if side == "Left" else -1, 1, 1])
+    rest = assembly.positions * flip
+    extra = seal.field(rest, rest + blink * flip) * flip
+    start, stop = assembly.ranges["eyes"]
+    extra[start:stop] = 0
+    return blink + extra
 
 
 def _lash_fall(assembly: Assembly, side: str) -> np.ndarray:
@@ -78,12 +129,12 @@ def _lash_fall(assembly: Assembly, side: str) -> np.ndarray:
 
 def _tongue_out(assembly: Assembly, fields: Mapping[str, np.ndarray]) -> np.ndarray:
     """Our own shape: the tongue slides over the lower teeth, the lips part for it."""
-    field = 0.16 * fields["jawOpen"] + 0.35 * (fields["mouthLowerDownLeft"] + fields["mouthLowerDownRight"])
+    field = 0.26 * fields["jawOpen"] + 0.35 * (fields["mouthLowerDownLeft"] + fields["mouthLowerDownRight"])
     along = assembly.tongue_along
     reach = np.clip((along - 0.15) / 0.85, 0, 1) ** 1.3
     start, stop = assembly.ranges["tongue"]
     slide = np.zeros_like(field)
-    slide[start:stop, 2] = 2.5 * reach[start:stop]
+    slide[start:stop, 2] = 3.1 * reach[start:stop]
     slide[start:stop, 1] = (
         0.30 * np.sin(np.pi * np.clip(reach[start:stop], 0, 1)) - 0.10 * reach[start:stop] ** 4
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from affetto.head.assemble import TILES, Assembly
 from affetto.head.hairline import scalp
@@ -11,7 +11,7 @@ from affetto.head.reference import EYE_CENTRE, Reference
 SKIN = np.array([232, 184, 158], float)
 SKIN_SHADE = np.array([196, 128, 104], float)
 BLUSH = np.array([226, 132, 116], float)
-LIP = np.array([196, 104, 98], float)
+LIP = np.array([204, 118, 108], float)
 LIP_LINE = np.array([104, 42, 42], float)
 BROW = np.array([74, 50, 38], float)
 HAIR = np.array([78, 52, 38], float)
@@ -26,7 +26,9 @@ def paint(
     """The finished atlas of `size` x `size` pixels."""
     atlas = np.tile(SKIN, (size, size, 1))
     place = _position_map(assembly, size)
-    atlas = _paint_skin(atlas, place, reference, rng)
+    painted = np.zeros((size, size), bool)
+    painted[: round(TILES["skin"][3] * size), : round(TILES["skin"][2] * size)] = True
+    atlas = _paint_skin(assembly, atlas, place, reference, rng)
     for name, painter in (
         ("eye", _eye),
         ("teeth", _teeth),
@@ -34,12 +36,15 @@ def paint(
         ("tongue", _tongue),
         ("lashes", _lashes),
         ("hair", _hair),
-        ("top", _top),
+        ("clothes", _clothes),
     ):
         left, top, width, height = TILES[name]
         x0, y0, x1, y1 = (round(v * size) for v in (left, top, min(left + width, 1), min(top + height, 1)))
         tile = painter(y1 - y0, x1 - x0, rng)
         atlas[y0:y1, x0:x1] = tile
+        painted[y0:y1, x0:x1] = True
+    nearest = distance_transform_edt(~painted, return_indices=True, return_distances=False)
+    atlas = atlas[nearest[0], nearest[1]]  # gaps take their neighbours' colour, so that no seam shows
     return np.clip(np.rint(atlas), 0, 255).astype(np.uint8)
 
 
@@ -84,7 +89,7 @@ def _noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> np
 
 
 def _paint_skin(
-    atlas: np.ndarray, place: np.ndarray, reference: Reference, rng: np.random.Generator
+    assembly: Assembly, atlas: np.ndarray, place: np.ndarray, reference: Reference, rng: np.random.Generator
 ) -> np.ndarray:
     known = np.isfinite(place[..., 0])
     nearest = distance_transform_edt(~known, return_indices=True, return_distances=False)
@@ -105,13 +110,12 @@ def _paint_skin(
     colour = _mix(colour, BLUSH, 0.35 * _smooth(7.0, 8.2, side) * (y > -2))
     colour = _mix(colour, SKIN_SHADE, 0.20 * ball(3.1, 2.3, 9.4, 0.9) + 0.22 * ball(2.1, 3.7, 9.0, 0.9))
     colour = _mix(colour, np.array([240, 200, 168.0]), 0.35 * front * _smooth(6.5, 9, y))
-    colour = _mix(colour, SKIN_SHADE, 0.45 * ball(0.75, -0.95, 11.3, 0.55))
+    colour = _mix(colour, np.array([92, 44, 38.0]), 0.9 * ball(0.62, -0.30, 11.2, 0.55))
     colour = _mix(colour, SKIN_SHADE * 0.85, 0.35 * _smooth(-7.6, -10.0, y) * _smooth(2.0, 8.0, z))
-    colour = _lips(colour, place, reference, rng)
+    colour = _lips(colour, place, reference, _lip_curve(assembly))
     colour = _eyes_and_brows(colour, place, reference, rng)
-    stubble = _smooth(-0.3, 0.4, scalp(place.reshape(-1, 3)).reshape(x.shape)) * (side < 7.3)
-    colour = _mix(colour, HAIR * 0.7, stubble * 0.9)
-    return colour
+    stubble = _smooth(-0.25, 0.5, scalp(place.reshape(-1, 3)).reshape(x.shape)) * _smooth(1.5, 3.5, z)
+    return _mix(colour, HAIR * 0.7, stubble * 0.9)
 
 
 def _polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
@@ -127,9 +131,7 @@ def _polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return np.where(inside, best, -best)
 
 
-def _lips(
-    colour: np.ndarray, place: np.ndarray, reference: Reference, rng: np.random.Generator
-) -> np.ndarray:
+def _lips(colour: np.ndarray, place: np.ndarray, reference: Reference, curve: np.ndarray) -> np.ndarray:
     outline = reference.landmarks[48:60, :2].copy()
     outline = _rounded(outline)
     near = (
@@ -149,24 +151,29 @@ def _lips(
         * np.sin(points[:, 0] * 34 + 3 * np.sin(points[:, 1] * 4 + 5 * points[:, 0]))
         * _smooth(0, 0.3, depth)
     )
-    upper = points[:, 1] > np.interp(
-        np.abs(points[:, 0]), [0, 1.0, 1.7, 2.2, 2.6], [-3.31, -3.30, -3.3, -3.36, -3.4]
-    )
+    side = np.abs(points[:, 0])
+    mouth, front = (np.interp(side, curve[:, 0], curve[:, axis]) for axis in (1, 2))
+    upper = points[:, 1] > mouth
     lip = LIP * np.where(upper, 0.90, 1.0)[:, None] * (1 + streak[:, None])
     local = colour[near]
-    local = local + (amount * 0.88)[:, None] * (lip - local)
-    mouth = np.interp(np.abs(points[:, 0]), [0, 1.0, 1.7, 2.2, 2.6], [-3.31, -3.30, -3.3, -3.36, -3.4])
-    front = np.interp(np.abs(points[:, 0]), [0, 1, 1.8, 2.3, 2.6], [11.05, 10.95, 10.45, 10.0, 9.8])
-    inner = (
-        _smooth(0.0, -0.28, points[:, 2] - front) * (np.abs(points[:, 0]) < 2.6) * _smooth(-0.2, 0.1, depth)
-    )
+    local = local + (amount * 0.80)[:, None] * (lip - local)
+    inner = _smooth(-0.08, -0.34, points[:, 2] - front) * (side < curve[-1, 0]) * _smooth(-0.2, 0.1, depth)
     local = local + (0.8 * inner)[:, None] * (LIP_LINE - local)
-    seam = np.exp(-(((points[:, 1] - mouth) / 0.05) ** 2)) * _smooth(2.55, 2.2, np.abs(points[:, 0]))
+    seam = np.exp(-(((points[:, 1] - mouth) / 0.05) ** 2)) * _smooth(
+        curve[-1, 0] + 0.05, curve[-1, 0] - 0.3, side
+    )
     local = local + (0.55 * seam)[:, None] * (LIP_LINE - local)
-    corner = np.exp(-(((np.abs(points[:, 0]) - 2.45) / 0.22) ** 2 + ((points[:, 1] + 3.42) / 0.14) ** 2))
+    corner = np.exp(-(((side - curve[-1, 0]) / 0.2) ** 2 + ((points[:, 1] - curve[-1, 1]) / 0.13) ** 2))
     local = local + (0.45 * corner)[:, None] * (SKIN_SHADE * 0.7 - local)
     colour[near] = local
     return colour
+
+
+def _lip_curve(assembly: Assembly) -> Float[np.ndarray, "k 3"]:
+    """Where the closed lips meet at rest, from the middle to the left corner, x rising."""
+    edge = assembly.positions[assembly.lip_edge]
+    upper = edge[: int(edge[:, 0].argmax()) + 1]
+    return upper[np.argsort(upper[:, 0])]
 
 
 def _rounded(polygon: np.ndarray, rounds: int = 2) -> np.ndarray:
@@ -192,14 +199,24 @@ def _eyes_and_brows(
     colour = _mix(
         colour, SKIN_SHADE, 0.32 * np.exp(-(((from_eye - 2.0) / 0.3) ** 2)) * upper * (y < 5.4) * (z > 8)
     )
-    arch = np.array([[1.0, 5.70], [2.0, 6.02], [3.2, 6.25], [4.4, 6.15], [5.2, 5.62], [5.7, 5.1]])
+    arch = np.array([[0.9, 5.56], [2.0, 5.84], [3.2, 6.06], [4.3, 6.06], [5.1, 5.74], [5.7, 5.34]])
     middle = np.interp(side, arch[:, 0], arch[:, 1])
-    half = np.interp(side, [0.85, 1.2, 2.4, 3.8, 5.2, 5.75], [0.10, 0.36, 0.40, 0.30, 0.15, 0.02])
-    inside = 1 - np.abs(y - middle) / half
-    hairs = np.sin(place[..., 0] * 34 + (y - middle) * np.where(side < 2.2, 4, 16)) * 0.5
-    grain = _noise(side.shape, 1.0, rng) * 0.22 + hairs * 0.35
-    amount = _smooth(-0.05, 0.55, inside + 0.25 * grain) * (side > 0.8) * (side < 5.9) * (z > 6)
-    return _mix(colour, BROW, amount * (0.80 + 0.12 * grain))
+    half = np.interp(
+        side, [0.72, 0.95, 1.4, 2.4, 3.8, 5.0, 5.55, 5.7], [-0.05, 0.20, 0.33, 0.36, 0.29, 0.16, 0.05, -0.05]
+    )
+    inside = 1 - np.abs(y - middle) / np.maximum(half, 0.02)
+    inside = np.where(half > 0, inside, -1)
+    slant = np.interp(
+        side, [1.0, 2.0, 4.0], [0.15, 0.9, 2.2]
+    )  # hairs stand upright inside and lie down outside
+    hairs = (
+        np.sin((side - slant * (y - middle)) * 30) * 0.5
+        + np.sin((side - 0.7 * slant * (y - middle)) * 47) * 0.4
+    )
+    grain = _noise(side.shape, 0.8, rng) * 0.25 + hairs * 0.5
+    fade = _smooth(0.8, 1.6, side) * 0.45 + 0.55
+    amount = _smooth(-0.25, 0.75, inside + 0.30 * grain) * fade * (inside > -0.6) * (z > 6)
+    return _mix(colour, BROW, amount * 0.86)
 
 
 def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +230,7 @@ def _eye(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     dx, dy = u - 0.5, v - 0.5
     degrees = np.hypot(dx, dy) / 0.49 * 72
     angle = np.arctan2(dy, dx)
-    white = np.tile(np.array([238, 233, 228.0]), (height, width, 1))
+    white = np.tile(np.array([232, 227, 222.0]), (height, width, 1))
     white = _mix(white, np.array([206, 150, 138.0]), _smooth(34, 66, degrees) * 0.75)
     white = _mix(
         white, np.array([120, 96, 92.0]), 0.40 * _smooth(0.02, -0.24, dy + 0.02)
@@ -237,7 +254,7 @@ def _eye(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _teeth(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    u, v = _grid(height, width)
+    _, v = _grid(height, width)
     tooth = np.tile(np.array([236, 230, 216.0]), (height, width, 1))
     tooth = _mix(tooth, np.array([214, 196, 168.0]), _smooth(0.35, 0.7, v))
     return _mix(tooth, np.array([176, 96, 92.0]), _smooth(0.68, 0.9, v))
@@ -269,7 +286,7 @@ def _hair(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return HAIR + np.clip(tone, 0, 1)[..., None] * (HAIR_LIGHT - HAIR) * 0.75
 
 
-def _top(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def _clothes(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Knitted rows under a ribbed neckband; the neckline is the tile's upper edge."""
     u, v = _grid(height, width)
     knit = 1 + 0.05 * np.sin(u * 2 * np.pi * 40) * np.sin(v * 2 * np.pi * 36)
@@ -278,8 +295,3 @@ def _top(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     rib = SHIRT * (0.86 + 0.10 * np.sin(u * 2 * np.pi * 60))[..., None]
     cloth = cloth + band[..., None] * (rib - cloth)
     return _mix(cloth, SHIRT * 0.5, 0.6 * np.exp(-(((v - 0.088) / 0.008) ** 2)))
-
-
-def downscaled(picture: UInt8[np.ndarray, "h w 3"], factor: float) -> UInt8[np.ndarray, "a b 3"]:
-    """A smaller copy of a picture."""
-    return np.clip(zoom(picture.astype(float), (factor, factor, 1), order=1), 0, 255).astype(np.uint8)

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from affetto.head.hairline import clothed, scalp
 from affetto.head.reference import EYE_CENTRE, Reference
+from affetto.head.rings import eye_rings, mouth_rings
 from affetto.head.sampling import (
     Patch,
     clear_of_borders,
@@ -23,8 +24,6 @@ from affetto.head.sampling import (
     triangulate,
 )
 
-MOUTH_RINGS = (0.10, 0.20, 0.29, 0.37, 0.44, 0.51, 0.59, 0.69)
-EYE_RINGS = (0.05, 0.10, 0.16, 0.23, 0.33)
 RING = 0.07  # width of the band round the face chart that the back of head, neck and shoulders fill, in chart units
 
 
@@ -41,10 +40,26 @@ class HalfSkin:
     chart: Float[np.ndarray, "k 2"]
     patch: Int[np.ndarray, "k"]
     midline: np.ndarray
-    lid_loop: Int[np.ndarray, "e"]
-    probes: tuple[
-        tuple[np.ndarray, sparse.csr_matrix], ...
-    ]  # per patch: reference vertices, rows over our points
+    lid_edge: Int[np.ndarray, "e"]  # a closed loop along the left lids
+    lip_edge: Int[
+        np.ndarray, "l"
+    ]  # where the lips touch: upper lip from the middle to the corner, then the lower back
+
+    def trimmed(self, hidden: np.ndarray) -> "HalfSkin":
+        """The skin without the triangles whose corners are all hidden under hair or clothes."""
+        triangles = self.triangles[~hidden[self.triangles].all(axis=1)]
+        used = np.unique(triangles)
+        number = np.full(len(self.chart), -1)
+        number[used] = np.arange(len(used))
+        return HalfSkin(
+            carriers=self.carriers[used],
+            triangles=number[triangles],
+            chart=self.chart[used],
+            patch=self.patch[used],
+            midline=self.midline[used],
+            lid_edge=number[self.lid_edge],
+            lip_edge=number[self.lip_edge],
+        )
 
 
 def build_half_skin(reference: Reference, rng: np.random.Generator, scale: float = 1.0) -> HalfSkin:
@@ -70,10 +85,9 @@ class _HalfBuilder:
             plane=self.reference.chart,
             vertices=self.vertices,
         )
-        rings = [
-            *self._rings(face, lid, EYE_RINGS, closed=True),
-            *self._rings(face, lip_points, MOUTH_RINGS, closed=False),
-        ]
+        around_eye, lid_edge = eye_rings(face, lid)
+        around_mouth, lip_edge = mouth_rings(face, lip_points)
+        rings = [*around_eye, *around_mouth]
         face_borders = [[lip_points, self._chain(low), seam_points, self._chain(high)], [lid]]
         front, rim, back, _ = self._neck_chains()
         neck_plane = rectangle_layout(
@@ -92,14 +106,14 @@ class _HalfBuilder:
             self._fill(neck, neck_borders, [], 1),
             self._fill(cavity, cavity_borders, [], 2),
         ]
-        return self._merge(parts, lid, neck)
+        return self._merge(parts, lid_edge, lip_edge)
 
     def spacing(self, points: np.ndarray) -> np.ndarray:
         """The wanted distance between points, finest at lips, lids and nostrils."""
         x = np.abs(points[:, 0])
         folded = np.column_stack([x, points[:, 1:]])
         cranial = np.clip((3.5 - points[:, 2]) / 6, 0, 1)
-        size = 0.52 + 0.35 * cranial + 0.25 * np.clip((-7 - points[:, 1]) / 6, 0, 1)
+        size = 0.60 + 0.35 * cranial + 0.25 * np.clip((-7 - points[:, 1]) / 6, 0, 1)
         front = points[:, 2] > 6.5
         marks = (
             (
@@ -133,11 +147,16 @@ class _HalfBuilder:
             size = np.where(
                 front, np.minimum(size, least + slope * np.clip(distance - radius, 0, None)), size
             )
-        ear = cKDTree(np.array([[7.9, 3.2, 1.2], [7.6, 1.2, 1.6], [8.2, 2.5, 0.2]])).query(folded)[0]
-        size = np.minimum(size, 0.30 + 0.25 * np.clip(ear - 1.6, 0, None))
+        ear = cKDTree(np.array([[7.9, 3.2, 1.2], [7.6, 1.2, 1.6], [8.2, 2.5, 0.2], [7.9, 0.3, 0.3]])).query(
+            folded
+        )[0]
+        size = np.minimum(size, 0.30 + 0.28 * np.clip(ear - 1.6, 0, None))
+        size = np.where((x > 7.9) & (points[:, 1] < 6), np.minimum(size, 0.22), size)  # the ear's rim
         hidden = np.maximum(scalp(points), clothed(points))
-        size = np.where(hidden > 0.9, np.maximum(size, 1.45), size)  # under hair and clothes
-        size = np.where(np.abs(hidden) < 0.5, np.minimum(size, 0.72), size)  # smooth edges there
+        size = np.where(hidden > 0.9, np.maximum(size, 2.0), size)  # under hair and clothes
+        size = np.where(
+            np.abs(hidden) < 0.5, np.minimum(size, np.where(points[:, 2] > 2, 0.6, 0.75)), size
+        )  # smooth edges there
         return size * self.scale
 
     def _chain(self, chain: np.ndarray, spacing: float | None = None) -> sparse.csr_matrix:
@@ -190,40 +209,9 @@ class _HalfBuilder:
         plane = harmonic_layout(triangles, fixed, len(self.vertices))
         return Patch(triangles=triangles, plane=plane, vertices=self.vertices), middle
 
-    def _rings(
-        self, face: Patch, border: sparse.csr_matrix, offsets: tuple[float, ...], *, closed: bool
-    ) -> list[sparse.csr_matrix]:
-        """Loops at growing distance from a hole's border, point beside point."""
-        plane = border @ np.nan_to_num(face.plane)
-        space = border @ self.vertices
-        ahead, behind = np.roll(plane, -1, axis=0), np.roll(plane, 1, axis=0)
-        if not closed:
-            ahead[-1], behind[0] = plane[-1] * [-1, 1] + [1, 0], plane[0] * [-1, 1] + [1, 0]
-            ahead[-1] = [1 - plane[-2, 0], plane[-2, 1]]
-            behind[0] = [1 - plane[1, 0], plane[1, 1]]
-        along = ahead - behind
-        normal = np.stack([along[:, 1], -along[:, 0]], axis=1)
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        probe = 2e-3
-        inside = face.contains(plane + probe * normal).mean()
-        if inside < 0.5:
-            normal = -normal
-        reach = face.carriers(plane + 3 * probe * normal) @ self.vertices - space
-        per_unit = 3 * probe / np.maximum(np.linalg.norm(reach, axis=1), 1e-3)
-        per_unit = np.convolve(
-            np.pad(per_unit, 3, mode="wrap" if closed else "reflect"), np.ones(7) / 7, "valid"
-        )
-        rings = []
-        for offset in offsets:
-            at = plane + normal * (per_unit * offset)[:, None]
-            if not closed:
-                at[[0, -1], 0] = 0.5
-            rings.append(face.carriers(at))
-        return rings
-
     def _fill(
         self, patch: Patch, borders: list[list[sparse.csr_matrix]], rings: list[sparse.csr_matrix], label: int
-    ) -> tuple:
+    ) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, int]:
         """Add free points to a patch's borders and rings, and triangulate."""
         given, loops = self._borders(borders)
         flat = np.nan_to_num(patch.plane)
@@ -240,15 +228,15 @@ class _HalfBuilder:
         space = candidates @ self.vertices
         size = self.spacing(space)
         if label == 2:
-            size = np.clip(0.28 + 0.2 * (10.6 - space[:, 2]), 0.28, 0.9) * self.scale
+            size = np.clip(0.28 + 0.2 * (10.6 - space[:, 2]), 0.28, 0.62)
+            corner = np.linalg.norm(space - [2.5, -3.08, 9.6], axis=1)
+            size = np.minimum(size, 0.13 + 0.2 * np.clip(corner - 0.25, 0, None)) * self.scale
         chosen = candidates[relax(given @ self.vertices, space, size, area, self.rng)]
         chosen = chosen[clear_of_borders(chosen @ flat, given @ flat, loops)]
         carriers = sparse.vstack([given, chosen]).tocsr()
         plane = carriers @ flat
         triangles = triangulate(plane, loops, carriers @ self.vertices)
-        ours = Patch(triangles=triangles, plane=plane, vertices=carriers @ self.vertices)
-        at = np.unique(patch.triangles)
-        return carriers, triangles, plane, label, (at, ours.carriers(flat[at]))
+        return carriers, triangles, plane, label
 
     def _borders(self, borders: list[list[sparse.csr_matrix]]) -> tuple[sparse.csr_matrix, list[np.ndarray]]:
         blocks, loops, start = [], [], 0
@@ -261,7 +249,7 @@ class _HalfBuilder:
             start += loop.shape[0]
         return sparse.vstack(blocks).tocsr(), loops
 
-    def _merge(self, parts: list, lid: sparse.csr_matrix, neck: Patch) -> HalfSkin:
+    def _merge(self, parts: list, lid_edge: sparse.csr_matrix, lip_edge: sparse.csr_matrix) -> HalfSkin:
         carriers = sparse.vstack([part[0] for part in parts]).tocsr()
         patch = np.concatenate([np.full(part[0].shape[0], part[3]) for part in parts])
         chart = np.concatenate([parts[0][2], self._ring_chart(parts[1][2]), self._cavity_chart(parts[2][2])])
@@ -276,24 +264,16 @@ class _HalfBuilder:
         renumber = np.full(len(points), -1)
         renumber[used] = np.arange(len(used))
         at = points[used]
-        loop = cKDTree(at).query(lid @ self.vertices)[1]
-        probes, offset = [], 0
-        for part in parts:
-            vertices, rows = part[4]
-            where = renumber[first[offset : offset + part[0].shape[0]]]
-            pick = sparse.csr_matrix(
-                (np.ones(len(where)), (np.arange(len(where)), np.maximum(where, 0))), (len(where), len(used))
-            )
-            probes.append((vertices, (rows @ pick).tocsr()))
-            offset += part[0].shape[0]
+        tree = cKDTree(at)
+        lids, lips = (tree.query(edge @ self.vertices)[1] for edge in (lid_edge, lip_edge))
         return HalfSkin(
             carriers=carriers[used],
             triangles=renumber[joined],
             chart=chart[used],
             patch=patch[used],
             midline=np.abs(at[:, 0]) < 1e-6,
-            lid_loop=loop,
-            probes=tuple(probes),
+            lid_edge=lids,
+            lip_edge=lips,
         )
 
     def _ring_chart(self, plane: np.ndarray) -> np.ndarray:
