@@ -214,12 +214,11 @@ def _renderer() -> Iterator[Check]:
     yield Check(
         section="renderer", name="numba", status="ok", detail=f"{numba.__version__}, always available"
     )
-    from affetto.head.render import gl_works
+    from affetto.head.render import gl_accelerated, gl_renderer
 
-    if gl_works():
-        yield Check(
-            section="renderer", name="OpenGL (EGL)", status="ok", detail="a context opens; moderngl draws"
-        )
+    if gl_renderer() is not None:
+        use = "draws" if gl_accelerated() else "slower than numba: draws when asked for"
+        yield Check(section="renderer", name="OpenGL (EGL)", status="ok", detail=f"{gl_renderer()}; {use}")
     else:
         mend = "install a GL driver with EGL to draw faster; nothing is lost without it"
         yield Check(
