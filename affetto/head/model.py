@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from PIL import Image
 
+from affetto.head.rotation import euler_matrix
 from affetto.media.animation.curves import ARKIT_52, ARKIT_INDEX
 from affetto.media.mesh import AnimatedMesh, Surface
 from affetto.runtime.errors import UsageError
@@ -60,10 +61,10 @@ class HeadModel:
 
     def deform(
         self,
-        weights: Float[np.ndarray, "*frame 52"],
+        weights: Float[np.ndarray, "*frame shape"],
         *,
         identity: Float[np.ndarray, "mode"] | None = None,
-        eyes: Float[np.ndarray, "*frame 2 2"] | None = None,
+        eyes: Float[np.ndarray, "*gaze 2 2"] | None = None,
     ) -> Float32[np.ndarray, "frame vertex 3"]:
         """Vertices of every frame (one frame for a plain vector of weights): shapes, correctives, eyeballs; head still.
 
@@ -141,7 +142,7 @@ class HeadModel:
         whole = share >= 1
         for frame, angles in zip(result, np.asarray(head, np.float32), strict=True):
             away = frame[index] - self.head_pivot.astype(np.float32)
-            turned = away @ _rotation(*angles).T
+            turned = away @ euler_matrix(angles).T
             bent = ~whole
             if bent.any():  # the neck turns by a part of the angles, so that it bends instead of shearing
                 turned[bent] = _partly_turned(away[bent], share[bent], angles)
@@ -159,7 +160,7 @@ class HeadModel:
         for side, index in enumerate(self.mesh.eye_vertices):
             centre = self.mesh.eye_centres[side].astype(np.float32) + (base[index] - rest[index]).mean(axis=0)
             away = base[index] - centre
-            turns = np.stack([_rotation(yaw, pitch, 0.0) for yaw, pitch in gaze[:, side]])
+            turns = euler_matrix(np.pad(gaze[:, side], ((0, 0), (0, 1)))).astype(np.float32)
             frames[:, index] = np.einsum("vk,fjk->fvj", away, turns) + centre
 
 
@@ -174,14 +175,6 @@ def gaze_angles(weights: Float[np.ndarray, "frame 52"]) -> Float32[np.ndarray, "
         angles[:, side, 0] = sign * (look["Out"] - look["In"])
         angles[:, side, 1] = look["Down"] - look["Up"]
     return angles
-
-
-def _rotation(yaw: float, pitch: float, roll: float) -> Float32[np.ndarray, "3 3"]:
-    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (about_y @ about_x @ about_z).astype(np.float32)
 
 
 def _partly_turned(
