@@ -108,8 +108,8 @@ def loudness_curve(
 class ClosureRule:
     """When lips obey the closure probability: shut from `shut`, open again below `open`; times in seconds."""
 
-    shut: float = 0.5
-    open: float = 0.35
+    shut: float = 0.3
+    open: float = 0.2
     shortest_s: float = 0.04
     longest_gap_s: float = 0.02
 

@@ -144,19 +144,26 @@ def shuffled(
     return order, uncertain
 
 
+def warp_bands(mels: Float[np.ndarray, "frame band"], factor: float) -> Float[np.ndarray, "frame band"]:
+    """The log-mels of a throat whose formants lie `factor` times as high on the mel scale; pitch and time stay."""
+    place = np.clip(np.arange(mels.shape[1]) / factor, 0.0, mels.shape[1] - 1.001)
+    below = place.astype(np.int64)
+    share = (place - below).astype(mels.dtype)
+    return mels[:, below] * (1 - share) + mels[:, below + 1] * share
+
+
 def mask_spectrum(
     mels: Float[np.ndarray, "frame band"], rng: np.random.Generator
 ) -> Float[np.ndarray, "frame band"]:
-    """SpecAugment with small masks, and sometimes a floor of noise under everything."""
-    out = mels.copy()
-    mean = float(out.mean())
-    for _ in range(2):
-        width, start = int(rng.integers(0, 12)), int(rng.integers(0, MEL.bands))
-        out[:, start : start + width] = mean
-        width, start = int(rng.integers(0, 7)), int(rng.integers(0, len(out)))
-        out[start : start + width] = mean
-    if rng.random() < 0.4:
-        floor = float(np.percentile(out, 90)) - rng.uniform(2.0, 10.0)
+    """Another throat, now and then a masked band, and noise under everything.
+
+    Frames are never masked: what cannot be heard would have to be guessed from the sentence.
+    """
+    out = warp_bands(mels, float(rng.uniform(0.88, 1.12))) if rng.random() < 0.7 else mels.copy()
+    width, start = int(rng.integers(0, 9)), int(rng.integers(0, MEL.bands))
+    out[:, start : start + width] = float(out.mean())
+    if rng.random() < 0.3:
+        floor = float(np.percentile(out, 90)) - rng.uniform(4.0, 11.0)
         slope = np.linspace(rng.uniform(-1.5, 1.5), rng.uniform(-2.5, 1.0), MEL.bands)
         hiss = floor + slope + np.log(rng.gamma(3.0, 1.0 / 3.0, out.shape))
         out = np.logaddexp(out, hiss)
@@ -206,20 +213,26 @@ def corpus_texts(data: Path) -> dict[str, list[str]]:
     return out
 
 
-def flite_clips(lines: Sequence[str], *, seed: int) -> Iterator[Utterance]:
-    """Each line by two of flite's recorded voices at random tempo and pitch; a quarter are pseudo-words instead."""
+def flite_clips(lines: Sequence[str], jumbles: int, *, seed: int) -> Iterator[Utterance]:
+    """Each line by two of flite's recorded voices, then long jumbles of words and pseudo-words; all at random tempo."""
     rng = np.random.default_rng(seed)
-    for index, line in enumerate(lines):
-        for voice in rng.choice(["slt", "rms", "awb"], 2, replace=False):
-            text = texts.pseudo_sentence(rng, int(rng.integers(4, 9))) if rng.random() < 0.25 else line
-            pitch = float(rng.uniform(90, 240)) if rng.random() < 1 / 3 else 0.0
-            name = f"flite-{index:04d}-{voice}"
-            clip = speak_flite(name, text, str(voice), stretch=float(rng.uniform(0.75, 1.3)), pitch=pitch)
-            yield replace(clip, split="validation") if index % 40 == 39 else clip
+    for index in range(2 * len(lines) + jumbles):
+        voice, pitch = str(rng.choice(["slt", "rms", "awb"])), float(rng.uniform(80, 250))
+        if index < 2 * len(lines):
+            text = (
+                texts.pseudo_sentence(rng, int(rng.integers(4, 9)))
+                if rng.random() < 0.25
+                else lines[index // 2]
+            )
+        else:
+            text = _jumble(rng, lines, int(rng.integers(12, 24)), pseudo=0.5)
+        manner = {"stretch": float(rng.uniform(0.75, 1.3)), "pitch": pitch if rng.random() < 0.4 else 0.0}
+        clip = speak_flite(f"flite-{index:04d}", text, voice, **manner)
+        yield replace(clip, split="validation") if index % 60 == 59 else clip
 
 
 def espeak_clips(lines: Mapping[str, Sequence[str]], count: int, *, seed: int) -> Iterator[Utterance]:
-    """`count` clips by espeak-ng in many languages and voices, of known sentences and pseudo-words; no Dutch."""
+    """`count` clips by espeak-ng in many languages and voices: sentences, jumbled words, pseudo-words; no Dutch."""
     rng = np.random.default_rng(seed)
     engine = espeak()
     languages = list(texts.SENTENCES)
@@ -227,23 +240,22 @@ def espeak_clips(lines: Mapping[str, Sequence[str]], count: int, *, seed: int) -
         draw = rng.random()
         language = "de" if draw < 0.25 else "en-us" if draw < 0.42 else str(rng.choice(languages))
         known = [*texts.SENTENCES[language], *lines.get(language, ())]
-        text = (
-            texts.pseudo_sentence(rng, int(rng.integers(4, 10)))
-            if rng.random() < 0.4
-            else str(rng.choice(known))
-        )
+        whole = rng.random() < 0.3
+        text = str(rng.choice(known)) if whole else _jumble(rng, known, int(rng.integers(5, 11)), pseudo=0.6)
         voice = language + str(rng.choice(ESPEAK_VARIANTS))
-        manner = {
-            "wpm": int(rng.integers(110, 250)),
-            "pitch": int(rng.integers(15, 95)),
-            "spread": int(rng.integers(20, 90)),
-        }
-        clip = speak_espeak(engine, f"espeak-{index:05d}", text, voice, **manner)
+        wpm, pitch, spread = int(rng.integers(110, 245)), int(rng.integers(10, 95)), int(rng.integers(20, 90))
+        clip = speak_espeak(engine, f"espeak-{index:05d}", text, voice, wpm=wpm, pitch=pitch, spread=spread)
         if clip.seconds >= 1.0:
             yield replace(clip, split="validation") if index % 40 == 39 else clip
 
 
-def noise_clips(count: int, *, seed: int, babble: Sequence[np.ndarray]) -> Iterator[Utterance]:
+def _jumble(rng: np.random.Generator, lines: Sequence[str], words: int, *, pseudo: float) -> str:
+    if rng.random() < pseudo:
+        return texts.pseudo_sentence(rng, words)
+    return texts.shuffled_words(rng, lines, words)
+
+
+def noise_clips(count: int, *, seed: int) -> Iterator[Utterance]:
     """Six-second clips of hiss, chords and silence in which nobody says anything (crowds are left out)."""
     rng = np.random.default_rng(seed)
     for index in range(count):

@@ -1,5 +1,8 @@
 """Words to train on: sentences of our own in several languages, and pseudo-words full of sounds that lips tell apart."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 
 SENTENCES: dict[str, tuple[str, ...]] = {
@@ -104,3 +107,10 @@ def pseudo_sentence(rng: np.random.Generator, words: int) -> str:
     spoken = ["".join(syllable() for _ in range(int(rng.integers(1, 4)))) for _ in range(words)]
     breaks = [", " if rng.random() < 0.1 else " " for _ in spoken]
     return "".join(word + gap for word, gap in zip(spoken, breaks, strict=True)).strip(" ,") + "."
+
+
+def shuffled_words(rng: np.random.Generator, lines: Sequence[str], words: int) -> str:
+    """Words of the given lines in random order: a language's sounds without sentences that could be learned by heart."""
+    known = sorted({word for line in lines for word in re.findall(r"[^\W\d_']+", line)})
+    chosen = [str(word) + ("," if rng.random() < 0.12 else "") for word in rng.choice(known, words)]
+    return " ".join(chosen).strip(",") + "."

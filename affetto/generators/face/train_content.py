@@ -48,11 +48,11 @@ class ContentRecipe:
 
     seconds: float = 5_400.0
     crop_s: tuple[float, ...] = (2.0, 2.8, 4.0)
-    batch_s: float = 96.0  # seconds of sound in a step
-    peak_rate: float = 1.5e-3
+    batch_s: float = 48.0  # seconds of sound in a step
+    peak_rate: float = 1e-3
     warmup_share: float = 0.04
     smoothing: float = 0.05
-    closure_weight: float = 1.5
+    closure_weight: float = 4.0
     closure_positive: float = 2.0
     aligner_share: float = 0.2  # of the time, for the network that aligns the corpora without phone labels
     copies: Mapping[str, int] = field(
@@ -248,9 +248,9 @@ def spoken_shards(data: Path, work: Path, recipe: ContentRecipe, *, seed: int) -
     lines = corpus_texts(data)
     makers = {
         "emodb": lambda: read_emodb(data / "speech" / "emodb"),
-        "flite": lambda: flite_clips([*lines["en-us"], *SENTENCES["en-us"]], seed=seed),
-        "espeak": lambda: espeak_clips(lines, 1300, seed=seed),
-        "noise": lambda: noise_clips(60, seed=seed, babble=babble),
+        "flite": lambda: flite_clips([*lines["en-us"], *SENTENCES["en-us"]], 500, seed=seed),
+        "espeak": lambda: espeak_clips(lines, 2800, seed=seed),
+        "noise": lambda: noise_clips(60, seed=seed),
     }
     paths = []
     for name, make in makers.items():

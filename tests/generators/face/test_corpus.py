@@ -3,7 +3,15 @@ import pytest
 import soundfile
 
 from affetto.generators.face.augment import Augmentation, augment
-from affetto.generators.face.content_data import ClipStore, clip_arrays, coverage, versions, write_shard
+from affetto.generators.face.content_data import (
+    ClipStore,
+    clip_arrays,
+    coverage,
+    shuffled,
+    versions,
+    warp_bands,
+    write_shard,
+)
 from affetto.generators.face.corpus import (
     Utterance,
     find_release,
@@ -13,7 +21,7 @@ from affetto.generators.face.corpus import (
     read_mono,
 )
 from affetto.generators.face.phones import PHONES, TimedPhone
-from affetto.generators.face.texts import SENTENCES, pseudo_sentence
+from affetto.generators.face.texts import SENTENCES, pseudo_sentence, shuffled_words
 from affetto.runtime.errors import InvalidInputError
 
 _LABELS = """signal x
@@ -123,6 +131,29 @@ def test_pseudo_sentences_repeat_with_their_seed():
     first = pseudo_sentence(np.random.default_rng(3), 6)
     assert first == pseudo_sentence(np.random.default_rng(3), 6)
     assert len(first.split()) == 6
+
+
+def test_shuffled_words_are_those_of_the_lines():
+    made = shuffled_words(np.random.default_rng(3), ["Bob may, perhaps.", "bring plums"], 8)
+    assert {word.strip(",.") for word in made.split()} <= {"Bob", "may", "perhaps", "bring", "plums"}
+
+
+def test_pieces_of_a_crop_change_places_and_cuts_are_uncertain():
+    order, uncertain = shuffled(200, np.random.default_rng(1), chance=1.0)
+    assert sorted(order.tolist()) == list(range(200))
+    jumps = np.flatnonzero(np.diff(order) != 1) + 1
+    assert len(jumps) > 2
+    assert uncertain[jumps].all()
+    assert not shuffled(200, np.random.default_rng(1), chance=0.0)[1].any()
+
+
+def test_another_throat_moves_formants_but_not_their_times():
+    mels = np.zeros((3, 80), np.float32)
+    mels[1, 40] = 1.0
+    moved = warp_bands(mels, 1.1)
+    assert moved[1].argmax() == 44
+    assert not moved[[0, 2]].any()
+    assert np.allclose(warp_bands(mels, 1.0)[:, :79], mels[:, :79])
 
 
 def test_augmentation_stretches_sound_and_labels_alike_and_repeats_with_its_seed():
