@@ -162,7 +162,9 @@ def _tooth(triangles: np.ndarray, reference: Reference) -> tuple[np.ndarray, spa
     height = np.concatenate([[0], np.repeat(np.linspace(0.08, 0.9, TOOTH_RINGS), 8), [1]])
     side = np.concatenate([[0.5], np.tile(azimuth / (2 * np.pi), TOOTH_RINGS), [0.5]])
     points = carriers @ reference.vertices
-    points[:, 0] = centre[0] + 1.10 * (points[:, 0] - centre[0])  # neighbours touch
+    points[:, 0] = centre[0] + 1.22 * (points[:, 0] - centre[0])  # neighbours overlap: no gaps show between them
+    if biting > 0:  # the lower arch hides behind its lip unless the jaw opens wide
+        points[:, 1] -= 0.12
     return points, carriers, np.stack([0.1 + 0.8 * side, 0.05 + 0.9 * height], axis=1)
 
 

@@ -93,13 +93,16 @@ def _packed_identity(modes: Float[np.ndarray, "i v 3"]) -> dict[str, np.ndarray]
 
 
 def _head_weights(assembly: Assembly) -> Float[np.ndarray, "v"]:
-    """1 on the head, falling to 0 down the neck."""
+    """1 on the head, falling to 0 down the neck, so that nothing moves under the collar or below."""
     _, y, z = assembly.positions.T
     down = y + 0.35 * (z - 2.0)  # the neck leans: its nape is higher than its throat
-    share = np.clip((down + 13.0) / 7.0, 0, 1)
+    clothes = slice(*assembly.ranges["clothes"])
+    still = down[clothes].max()
+    share = np.clip((down - still) / (-6.0 - still), 0, 1)
     share = share * share * (3 - 2 * share)
     share[assembly.ranges["eyes"][0] :] = 1.0
     share[(y > -6.5) & (z > 4)] = 1.0
+    share[clothes] = 0.0
     return share
 
 
