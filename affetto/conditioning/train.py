@@ -14,7 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from affetto.conditioning.encoders.speech import CLASS_VAD, SpeechEnsemble, ensemble_metadata
-from affetto.conditioning.encoders.speech_network import SPEECH_CLASSES, SpeechNetwork, SpeechNetworkConfig
+from affetto.conditioning.encoders.speech_network import (
+    SPEECH_CLASSES,
+    LinearReader,
+    SpeechNetwork,
+    SpeechNetworkConfig,
+)
 from affetto.conditioning.train_data import SpeechClips, SpeechFeatures, clip_features, disturbed, load_clips
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import InvalidInputError, TryAgainError
@@ -70,8 +75,8 @@ def train_speech_emotion(
 ) -> dict[str, SpeechScores]:
     """Train on all speakers but `held_out`, write safetensors to `output`, return the scores on the held-out ones.
 
-    The result holds `network`, and beside it `linear` (logistic and ridge regression on the same statistics) and
-    `majority`. After `seconds` the state goes to a checkpoint beside `output`; `resume` goes on from it, and a resumed
+    The result holds `shipped` (networks and linear model together), and beside it `networks`, `linear` (logistic and
+    ridge regression on the same statistics) and `majority`. After `seconds` the state goes to a checkpoint beside `output`; `resume` goes on from it, and a resumed
     run ends in the same weights as an uninterrupted one.
     """
     recipe = recipe or SpeechRecipe()
@@ -110,6 +115,7 @@ def train_speech_emotion(
         members.append(network.eval())
     ensemble = SpeechEnsemble(recipe.network, recipe.members)
     ensemble.members = torch.nn.ModuleList(members)
+    ensemble.linear = fit_linear(features, clips, heard, recipe.network)
     ensemble.to("cpu").eval()
     scores = evaluate(ensemble, features, clips, heard, unheard)
     summary = {
@@ -239,7 +245,7 @@ def cross_validate(
     recipe = recipe or SpeechRecipe()
     clips = load_clips(Path(data), recipe.network.spec)
     features = clip_features(clips, recipe.network.spec, variations=recipe.variations, seed=seed)
-    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"network": [], "linear": [], "majority": []}
+    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     labels = []
     for speakers in folds:
         heard, unheard = clips.rows(speakers, others=True), clips.rows(speakers)
@@ -248,8 +254,9 @@ def cross_validate(
             network = _fresh(recipe, features, heard, [seed, member])
             _train_member(network, features, clips, heard, recipe, [seed, member], None, lambda: True, None)
             ensemble.members[member] = network
+        ensemble.linear = fit_linear(features, clips, heard, recipe.network)
         for name, answer in _answers(ensemble.eval(), features, clips, heard, unheard).items():
-            answers[name].append(answer)
+            answers.setdefault(name, []).append(answer)
         labels.append(clips.labels[unheard])
     joined = np.concatenate(labels)
     return {
@@ -265,7 +272,7 @@ def evaluate(
     heard: Int[np.ndarray, "row"],
     unheard: Int[np.ndarray, "other"],
 ) -> dict[str, SpeechScores]:
-    """Scores on the `unheard` clips, unaltered, of the network, a linear model on the same statistics, the majority."""
+    """Scores on the `unheard` clips, unaltered: all together, the networks, the linear model, the majority class."""
     answers = _answers(ensemble, features, clips, heard, unheard)
     return {name: score(classes, vad, clips.labels[unheard]) for name, (classes, vad) in answers.items()}
 
@@ -278,20 +285,23 @@ def _answers(
     unheard: Int[np.ndarray, "other"],
 ) -> dict[str, tuple[Int[np.ndarray, "other"], Float[np.ndarray, "other 3"]]]:
     """Classes and VAD of the `unheard` clips by each contender."""
+    inputs = (
+        features.frames[0, unheard].float(),
+        features.active[0, unheard],
+        features.statistics[0, unheard],
+    )
     with torch.inference_mode():
-        inputs = (
-            features.frames[0, unheard].float(),
-            features.active[0, unheard],
-            features.statistics[0, unheard],
-        )
         outputs = [member(*inputs) for member in ensemble.members]
-    probability = torch.stack([logits.softmax(-1) for logits, _ in outputs]).mean(0).numpy()
-    vad = torch.stack([vad for _, vad in outputs]).mean(0).numpy()
+        networks = torch.stack([logits.softmax(-1) for logits, _ in outputs]).mean(0).argmax(-1).numpy()
+        place = torch.stack([vad for _, vad in outputs]).mean(0).numpy()
+        linear, linear_place = ensemble.linear(inputs[2])
+        shipped, shipped_place = ensemble.judge(*inputs)
     common = int(np.bincount(clips.labels[heard]).argmax())
     constant = np.repeat(CLASS_VAD[clips.labels[heard]].mean(0)[None], len(unheard), axis=0)
     return {
-        "network": (probability.argmax(-1), vad),
-        "linear": linear_answers(features, clips, heard, unheard),
+        "shipped": (shipped.argmax(-1).numpy(), shipped_place.numpy()),
+        "networks": (networks, place),
+        "linear": (linear.argmax(-1).numpy(), linear_place.numpy()),
         "majority": (np.full(len(unheard), common), constant),
     }
 
@@ -313,23 +323,22 @@ def concordance(x: Float[np.ndarray, "item"], y: Float[np.ndarray, "item"]) -> f
     return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / spread) if spread > 0 else 0.0
 
 
-def linear_answers(
+def fit_linear(
     features: SpeechFeatures,
     clips: SpeechClips,
     heard: Int[np.ndarray, "row"],
-    unheard: Int[np.ndarray, "other"],
+    config: SpeechNetworkConfig,
     *,
     penalty: float = 3e-3,
-) -> tuple[Int[np.ndarray, "other"], Float[np.ndarray, "other 3"]]:
-    """Classes and VAD of the unheard clips by multinomial logistic and ridge regression on the statistics.
+) -> LinearReader:
+    """Multinomial logistic regression of the classes and ridge regression of VAD on the statistics.
 
-    It hears the same altered copies as the network, classes balanced.
+    It hears the same altered copies as the networks, classes balanced.
     """
     x = features.statistics[:, heard].flatten(0, 1).double()
     mean, scale = x.mean(0), x.std(0) + 1e-6
     x = (x - mean) / scale
-    copies = len(features.statistics)
-    labels = torch.from_numpy(np.tile(clips.labels[heard], copies))
+    labels = torch.from_numpy(np.tile(clips.labels[heard], len(features.statistics)))
     balance = torch.bincount(labels, minlength=len(SPEECH_CLASSES)).clamp_min(1).double().reciprocal()
     weight = balance[labels] / balance[labels].mean()
     theta = torch.zeros(x.shape[1] + 1, len(SPEECH_CLASSES), dtype=x.dtype, requires_grad=True)
@@ -346,9 +355,15 @@ def linear_answers(
     target = torch.from_numpy(CLASS_VAD)[labels]
     ridge = 0.1 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
     slopes = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - target.mean(0)))
-    new = (features.statistics[0, unheard].double() - mean) / scale
-    classes = (new @ theta[:-1] + theta[-1]).argmax(-1).numpy()
-    return classes, (new @ slopes + target.mean(0)).clamp(-1, 1).detach().numpy()
+    reader = LinearReader(config)
+    with torch.no_grad():
+        reader.statistic_mean.copy_(mean)
+        reader.statistic_scale.copy_(scale)
+        reader.logits.weight.copy_(theta[:-1].T)
+        reader.logits.bias.copy_(theta[-1])
+        reader.vad.weight.copy_(slopes.T)
+        reader.vad.bias.copy_(target.mean(0))
+    return reader.eval()
 
 
 def _save_checkpoint(path: Path, state: dict, recipe: SpeechRecipe) -> None:

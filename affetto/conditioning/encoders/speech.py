@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from affetto.conditioning.charts import CHARTS
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.encoders.base import Reading, to_lexical
 from affetto.conditioning.encoders.speech_features import frame_features, functionals
-from affetto.conditioning.encoders.speech_network import SPEECH_CLASSES, SpeechNetwork, SpeechNetworkConfig
+from affetto.conditioning.encoders.speech_network import (
+    SPEECH_CLASSES,
+    LinearReader,
+    SpeechNetwork,
+    SpeechNetworkConfig,
+)
 from affetto.conditioning.track import EmotionTrack, Keyframe
 from affetto.media.audio import Audio
 from affetto.runtime.device import autocast, resolve_device, resolve_dtype
@@ -36,12 +41,13 @@ _BATCH = 32  # windows computed together
 
 
 class SpeechEnsemble(nn.Module):
-    """Several networks whose probabilities and VADs are averaged."""
+    """Several networks and a linear model on the same statistics; networks together count as much as the linear one."""
 
     def __init__(self, config: SpeechNetworkConfig, members: int) -> None:
         super().__init__()
         self.config = config
         self.members = nn.ModuleList([SpeechNetwork(config) for _ in range(members)])
+        self.linear = LinearReader(config)
 
     def forward(
         self, waveform: Float[Tensor, "clip sample"]
@@ -49,11 +55,22 @@ class SpeechEnsemble(nn.Module):
         """Probabilities over `SPEECH_CLASSES`, VAD on the voice chart, and the seconds of each clip that are speech."""
         features, active = frame_features(waveform, self.config.spec)
         statistics = functionals(features, active, self.config.spec)
-        answers = [member(features, active, statistics) for member in self.members]
-        probability = torch.stack([logits.softmax(-1) for logits, _ in answers]).mean(0)
-        vad = torch.stack([vad for _, vad in answers]).mean(0)
+        probability, vad = self.judge(features, active, statistics)
         voiced = active & (features[:, self.config.spec.mel.bands + 1] > 0.5)
         return probability, vad, voiced.float().sum(-1) / self.config.spec.mel.fps
+
+    def judge(
+        self,
+        features: Float[Tensor, "clip channel frame"],
+        active: Bool[Tensor, "clip frame"],
+        statistics: Float[Tensor, "clip statistic"],
+    ) -> tuple[Float[Tensor, "clip label"], Float[Tensor, "clip 3"]]:
+        """Probabilities and VAD from features."""
+        answers = [member(features, active, statistics) for member in self.members]
+        logits, place = self.linear(statistics)
+        probability = torch.stack([logits.softmax(-1) for logits, _ in answers]).mean(0)
+        vad = torch.stack([vad for _, vad in answers]).mean(0)
+        return 0.5 * (probability + logits.softmax(-1)), 0.5 * (vad + place)
 
 
 class SpeechEncoder:

@@ -100,3 +100,24 @@ class SpeechNetwork(nn.Module):
         """Logits over `SPEECH_CLASSES` and VAD in [-1, 1], both in float32."""
         embedding = self.dropout(self.embed(features, active, statistics))
         return self.logits(embedding).float(), torch.tanh(self.vad(embedding).float())
+
+
+class LinearReader(nn.Module):
+    """Class logits and VAD as linear functions of the statistics alone; steadier than the network on unheard voices."""
+
+    def __init__(self, config: SpeechNetworkConfig) -> None:
+        super().__init__()
+        self.statistic_mean: Tensor
+        self.statistic_scale: Tensor
+        self.register_buffer("statistic_mean", torch.zeros(config.statistics))
+        self.register_buffer("statistic_scale", torch.ones(config.statistics))
+        self.logits = nn.Linear(config.statistics, config.classes)
+        self.vad = nn.Linear(config.statistics, 3)
+
+    def forward(
+        self, statistics: Float[Tensor, "clip statistic"]
+    ) -> tuple[Float[Tensor, "clip label"], Float[Tensor, "clip 3"]]:
+        """Logits over `SPEECH_CLASSES` and VAD in [-1, 1], both in float32."""
+        with torch.autocast(statistics.device.type, enabled=False):
+            scaled = (statistics.float() - self.statistic_mean) / self.statistic_scale
+            return self.logits(scaled), self.vad(scaled).clamp(-1.0, 1.0)
