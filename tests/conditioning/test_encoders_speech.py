@@ -138,6 +138,13 @@ def test_bad_sound_and_hops_are_refused(encoder):
         SpeechEncoder.from_pretrained("elsewhere.safetensors")
 
 
+def test_the_embedded_weights_hear_more_arousal_in_a_high_than_in_a_low_voice():
+    shipped = SpeechEncoder.from_pretrained(device="cpu")
+    low, high = (shipped.read(_sound(_voice(3.0, hertz))) for hertz in (100.0, 320.0))
+    assert high.vad[1] > low.vad[1] + 0.1
+    assert shipped.taxonomy[5] == "neutral"
+
+
 @pytest.mark.gpu
 def test_cuda_says_what_the_cpu_says():
     if not torch.cuda.is_available():

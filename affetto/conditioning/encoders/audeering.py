@@ -131,7 +131,7 @@ class AudeeringEncoder:
         outputs, pooled = self._outputs(source)
         scaled = np.clip((outputs - self.reference.mean) / (3 * np.array(self.reference.deviation)), -1, 1)
         vad = scaled[[2, 0, 1]]  # arousal, dominance, valence -> valence, arousal, dominance
-        shares = dict(zip(ANCHORS_8, anchor_weights(vad).tolist(), strict=True))
+        shares: dict[str, float] = dict(zip(ANCHORS_8, anchor_weights(vad).tolist(), strict=True))
         return Reading(
             modality=self.modality,
             vad=vad,
