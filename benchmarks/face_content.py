@@ -1,20 +1,19 @@
 """How well phones and lip closures are read off held-out voices: python benchmarks/face_content.py DATA.
 
-EMO-DB's test speakers carry hand-made labels; the Dutch speaker is aligned to his texts by `--aligner` (weights of
-another network than the one judged; the judged one when left away, which flatters it). A closure is met when the lips
+EMO-DB's test speakers carry hand-made labels; the Dutch speaker's were made by two aligners other than the network
+judged (`affetto.evaluation.face_sets`). A closure is met when the lips
 are shut at some frame within its window +-40 ms; a shut stretch is false when no window is that near.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from affetto.generators.face.align import align_text
+from affetto.evaluation.face_sets import dutch_test, emodb_test
 from affetto.generators.face.content import ClosureRule, SpeechContent, closure_events, loudness_curve
-from affetto.generators.face.corpus import Utterance, read_emodb, read_sentences
+from affetto.generators.face.corpus import Utterance
 from affetto.generators.face.phones import BILABIALS, VISEME_INDEX, closure_windows, phone_frames
 from affetto.generators.face.reader import ContentReader
 
@@ -76,27 +75,19 @@ def naming(contents: Sequence[SpeechContent], clips: Sequence[Utterance]) -> str
     )
 
 
-def dutch(data: Path, aligner: ContentReader) -> list[Utterance]:
-    clips = read_sentences(data / "speech" / "dutch_flemishguy", language="nl", held_out=0, split="test")
-    return [replace(clip, phones=tuple(align_text(clip.samples, clip.text, "nl", aligner))) for clip in clips]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", default="embedded")
-    parser.add_argument("--aligner", default=None)
     options = parser.parse_args()
     reader = ContentReader.from_pretrained(options.weights, device="cpu")
-    aligner = ContentReader.from_pretrained(options.aligner, device="cpu") if options.aligner else reader
-    emodb = [clip for clip in read_emodb(options.data / "speech" / "emodb") if clip.split == "test"]
-    for name, clips in (("EMO-DB 12 and 16", emodb), ("Dutch", dutch(options.data, aligner))):
+    for name, clips in (("EMO-DB 12 and 16", emodb_test(options.data)), ("Dutch", dutch_test(options.data))):
         contents = [reader(clip.samples) for clip in clips]
         print(
             f"{name}: {len(clips)} clips, {sum(clip.seconds for clip in clips) / 60:.1f} min; {naming(contents, clips)}"
         )
         print(f"  network   {closures([closure_events(content) for content in contents], clips)}")
-        for shut in (0.4, 0.5, 0.6):
+        for shut in (0.2, 0.3, 0.4):
             rule = ClosureRule(shut=shut, open=0.65 * shut)
             print(
                 f"  shut={shut}   {closures([closure_events(content, rule) for content in contents], clips)}"

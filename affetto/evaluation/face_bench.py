@@ -30,7 +30,7 @@ from affetto.evaluation.face_metrics import (
     spearman,
     sync_offset,
 )
-from affetto.evaluation.face_sets import dutch_labels, emodb_test
+from affetto.evaluation.face_sets import dutch_test, emodb_test
 from affetto.generators.face.content import loudness_curve
 from affetto.generators.face.corpus import Utterance
 from affetto.generators.face.performance import FaceOptions
@@ -64,7 +64,7 @@ def run(
     parts: list[Callable[[], Iterator[Row]]] = [bench.speed, bench.sameness, bench.memory]
     if data is not None:
         test = _chosen(emodb_test(data), seed)
-        dutch = _chosen(dutch_labels(data), seed)
+        dutch = _chosen(dutch_test(data), seed)
         parts += [
             lambda: bench.lips(test, "new speakers (German)"),
             lambda: bench.lips(dutch, "new language (Dutch)"),
