@@ -144,7 +144,7 @@ class _Bench:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / f"{index}.csv" for index in range(2)]
             for file in files:
-                self.animator(speech, "angry@0.7; 3:sad", seed=self.seed).save(file)
+                self.animator(speech, "0:angry@0.7; 3:sad", seed=self.seed).save(file)
             same = files[0].read_bytes() == files[1].read_bytes()
         yield _row("same seed gives the same bytes (1 = yes)", same, bar="1", holds=same)
         neutral = self.animator(speech, None, seed=self.seed).curves

@@ -1,10 +1,11 @@
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from affetto.conditioning.track import as_track
-from affetto.generators.face.content import CONTENT_FPS, SpeechContent
+from affetto.generators.face.content import SpeechContent
 from affetto.generators.face.performance import FaceOptions, RuleSpeaker, join, perform
 from affetto.generators.face.phones import TimedPhone, closure_windows
 from affetto.head.model import HeadModel
@@ -41,9 +42,7 @@ def played(
     content = content_of(phones, seconds)
     settings = FaceOptions(**options)  # pyright: ignore[reportArgumentType]
     bounds = np.linspace(0, len(content), pieces + 1).astype(int)
-    parts: Iterator[SpeechContent] = (
-        content.sliced(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    )
+    parts: Iterator[SpeechContent] = (content.sliced(int(a), int(b)) for a, b in itertools.pairwise(bounds))
     speaker = RuleSpeaker(phones, content)
     return join(perform(parts, speaker, head, as_track(emotion), settings, batch=batch), settings.fps)
 
@@ -113,7 +112,15 @@ def test_amounts_of_zero_leave_head_and_eyes_at_rest(head):
 
 def test_nothing_said_gives_an_empty_performance(head):
     content = SpeechContent.from_phones([], 0.0)
-    assert len(join(perform([content], RuleSpeaker([], content_of([], 1.0)), head, as_track(None), FaceOptions()), 30.0)) == 0
+    assert (
+        len(
+            join(
+                perform([content], RuleSpeaker([], content_of([], 1.0)), head, as_track(None), FaceOptions()),
+                30.0,
+            )
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
