@@ -74,7 +74,7 @@ def weight_path(weight_id: str) -> Path:
     """
     entry = get(weight_id)
     path = expected_path(entry)
-    mend = "reinstall affetto" if entry.embedded else f"run `affetto weights pull {weight_id}`"
+    mend = "reinstall affetto" if entry.embedded else f"get the file from {entry.source} and put it there"
     if not path.is_file():
         raise MissingResourceError(f"weights {weight_id!r} are not at {path}: {mend}")
     stat = path.stat()
