@@ -11,6 +11,7 @@ from affetto.head.hair import clothes, hair
 from affetto.head.hairline import clothed, scalp
 from affetto.head.parts import Part, eyeball, gums, lashes, teeth, tongue
 from affetto.head.reference import EYE_CENTRE, IPD, Reference
+from affetto.head.sparse import stack_rows
 from affetto.head.topology import RING, HalfSkin, build_half_skin
 
 METRES = 0.063 / IPD
@@ -170,7 +171,7 @@ class _Joiner:
             gloss=np.concatenate([part.gloss for _, part, _ in self.parts]),
             groups=groups,
             ranges=ranges,
-            carriers=sparse.vstack([part.carriers for _, part, _ in self.parts]).tocsr(),
+            carriers=stack_rows([part.carriers for _, part, _ in self.parts]),
             right=np.concatenate([np.full(len(part.positions), right) for _, part, right in self.parts]),
             mirror=mirror,
             tongue_along=tongue_along,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from affetto.head.assemble import Assembly, hidden
 from affetto.head.reference import IPD, Reference
@@ -85,7 +85,7 @@ def nearest_rows(
     corners = positions[triangles]
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     faces /= np.maximum(np.linalg.norm(faces, axis=1, keepdims=True), 1e-12)
-    candidates = cKDTree(corners.mean(axis=1)).query(points, k=near)[1]
+    candidates = np.asarray(KDTree(corners.mean(axis=1)).query(points, k=near)[1])
     weights = _nearest_on_triangles(points[:, None], corners[candidates])
     feet = np.einsum("knc,kncx->knx", weights, corners[candidates])
     distance = np.linalg.norm(feet - points[:, None], axis=-1)

@@ -7,6 +7,7 @@ from scipy import sparse
 from affetto.head.hairline import clothed, scalp
 from affetto.head.parts import Part
 from affetto.head.reference import Reference
+from affetto.head.sparse import as_csr, row_count, stack_rows
 from affetto.head.topology import HalfSkin
 from affetto.media.mesh import vertex_normals
 
@@ -20,7 +21,7 @@ def hair(skin: HalfSkin, reference: Reference) -> Part:
     inside = (scalp(points) > -0.7) & (points[:, 1] > -4) & (np.abs(points[:, 0]) < 8.7) & (skin.patch < 2)
     triangles = skin.triangles[inside[skin.triangles].all(axis=1)]
     rows, chart_rows, triangles = _split(triangles, len(points))
-    carriers = (rows @ skin.carriers).tocsr()
+    carriers = as_csr(rows @ skin.carriers)
     at, normal = rows @ points, rows @ normals
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     depth = scalp(at)
@@ -44,7 +45,7 @@ def hair(skin: HalfSkin, reference: Reference) -> Part:
     raised[:, 2] += 0.30 * fringe * rise
     raised[:, 1] += 0.25 * fringe * rise
     raised[np.abs(at[:, 0]) < 1e-6, 0] = 0
-    assert chart_rows.shape[0] == len(raised)
+    assert row_count(chart_rows) == len(raised)
     uv = np.stack([0.02 + 0.96 * np.clip(flow / np.pi, 0, 1), np.clip(away / 19, 0.03, 0.97)], axis=1)
     return Part(
         name="hair",
@@ -78,7 +79,7 @@ def clothes(skin: HalfSkin, reference: Reference) -> Part:
         triangles=triangles,
         uv=uv,
         gloss=np.full(len(raised), 0.08),
-        carriers=(rows @ skin.carriers).tocsr(),
+        carriers=as_csr(rows @ skin.carriers),
     )
 
 
@@ -108,5 +109,5 @@ def _split(
     middle = sparse.csr_matrix(
         (np.full(2 * len(unique), 0.5), (rows, used[unique].ravel())), shape=(len(unique), total)
     )
-    both = sparse.vstack([corner, middle]).tocsr()
+    both = stack_rows([corner, middle])
     return both, both, split

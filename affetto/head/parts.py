@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from affetto.head.reference import EYE_CENTRE, EYES, GUMS, TEETH, Reference
 from affetto.head.rings import FISSURE
+from affetto.head.sparse import stack_rows
 from affetto.head.topology import HalfSkin
 
 EYE_POLAR_DEGREES = (0, 3, 6, 9.5, 13, 16.5, 19.5, 21.5, 23.5, 26, 30, 36, 44, 54, 68, 88, 115, 145)
@@ -89,7 +90,7 @@ def _rows(index: np.ndarray, weights: np.ndarray, reference: Reference) -> spars
 
 
 def _near(points: np.ndarray, candidates: np.ndarray, reference: Reference, k: int = 6) -> sparse.csr_matrix:
-    distance, index = cKDTree(reference.vertices[candidates]).query(points, k=k)
+    distance, index = KDTree(reference.vertices[candidates]).query(points, k=k)
     weights = 1 / (distance + 0.05) ** 2
     return _rows(candidates[index], weights / weights.sum(axis=1, keepdims=True), reference)
 
@@ -124,7 +125,7 @@ def teeth(reference: Reference) -> Part:
         triangles=np.concatenate([triangles, closing]),
         uv=uv,
         gloss=np.full(len(positions), 0.7),
-        carriers=sparse.vstack([part[1] for part in parts]).tocsr(),
+        carriers=stack_rows([part[1] for part in parts]),
     )
 
 
@@ -162,9 +163,11 @@ def _tooth(triangles: np.ndarray, reference: Reference) -> tuple[np.ndarray, spa
     height = np.concatenate([[0], np.repeat(np.linspace(0.08, 0.9, TOOTH_RINGS), 8), [1]])
     side = np.concatenate([[0.5], np.tile(azimuth / (2 * np.pi), TOOTH_RINGS), [0.5]])
     points = carriers @ reference.vertices
-    points[:, 0] = centre[0] + 1.22 * (points[:, 0] - centre[0])  # neighbours overlap: no gaps show between them
+    # Neighbours overlap: no gaps show between them.
+    points[:, 0] = centre[0] + 1.22 * (points[:, 0] - centre[0])
     if biting > 0:  # the lower arch hides behind its lip unless the jaw opens wide
-        points[:, 1] -= 0.12
+        points *= (0.95, 1.0, 1.0)
+        points[:, 1] -= 0.42
     return points, carriers, np.stack([0.1 + 0.8 * side, 0.05 + 0.9 * height], axis=1)
 
 
@@ -237,12 +240,12 @@ def gums(reference: Reference) -> Part:
     candidates = np.arange(TEETH, EYES)
     upper = reference.vertices[candidates, 1] > -3.3
     half = len(positions[0])
-    carriers = sparse.vstack(
+    carriers = stack_rows(
         [
             _near(points[:half], candidates[upper], reference),
             _near(points[half:], candidates[~upper], reference),
         ]
-    ).tocsr()
+    )
     phase = np.tile(around / (2 * np.pi), len(points) // len(around))
     uv = np.stack([0.1 + 0.8 * phase, np.full(len(points), 0.5)], axis=1)
     return Part(
@@ -336,7 +339,7 @@ def lashes(skin: HalfSkin, reference: Reference) -> Part:
         triangles=np.concatenate(triangles),
         uv=np.full((3 * count, 2), 0.5),
         gloss=np.full(3 * count, 0.1),
-        carriers=sparse.vstack([skin.carriers[chosen]] * 3).tocsr(),
+        carriers=stack_rows([skin.carriers[chosen]] * 3),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from affetto.media.animation.curves import ARKIT_52
 from affetto.runtime.errors import InvalidInputError
@@ -100,7 +100,7 @@ def _mirror_map(vertices: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, "n"]:
     mirror = np.empty(len(vertices), np.int64)
     for start, stop in itertools.pairwise(parts):
         part = vertices[start:stop]
-        mirror[start:stop] = start + cKDTree(part).query(part * [-1, 1, 1])[1]
+        mirror[start:stop] = start + KDTree(part).query(part * [-1, 1, 1])[1]
     return mirror
 
 

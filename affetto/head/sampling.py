@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from matplotlib.path import Path as MplPath
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import Delaunay, KDTree
 
 from affetto.head.reference import Reference, boundary_loops
 
@@ -28,8 +28,8 @@ class Patch:
     def locate(self, points: Float[np.ndarray, "k 2"]) -> tuple[np.ndarray, np.ndarray]:
         """The triangle and barycentric weights of planar points (clamped to the nearest triangle), and how far outside."""
         corners = self.plane[self.triangles]
-        tree = cKDTree(corners.mean(axis=1))
-        near = tree.query(points, k=24)[1]
+        tree = KDTree(corners.mean(axis=1))
+        near = np.asarray(tree.query(points, k=24)[1])
         a, b, c = (corners[near, i] for i in range(3))
         area = _cross(b - a, c - a)
         target = points[:, None]
@@ -113,14 +113,14 @@ def relax(
     """
     count = int(area / len(candidates) * np.sum(1 / (0.866 * spacing**2)))
     weight = 1 / spacing**4
-    distance = cKDTree(fixed).query(candidates)[0]
+    distance = KDTree(fixed).query(candidates)[0]
     free = np.flatnonzero(distance > 0.6 * spacing)
     density = 1 / spacing[free] ** 2
     count = max(1, int(count * density.sum() / np.sum(1 / spacing**2)))
     chosen = free[rng.choice(len(free), size=count, replace=False, p=density / density.sum())]
     for _ in range(rounds):
         sites = np.concatenate([fixed, candidates[chosen]])
-        owner = cKDTree(sites).query(candidates)[1] - len(fixed)
+        owner = np.asarray(KDTree(sites).query(candidates)[1]) - len(fixed)
         mine = owner >= 0
         mass = np.bincount(owner[mine], weight[mine], minlength=count)
         centre = np.stack(
@@ -131,7 +131,7 @@ def relax(
             1,
         )
         keep = mass > 0
-        tree = cKDTree(candidates)
+        tree = KDTree(candidates)
         chosen = np.unique(tree.query(centre[keep] / mass[keep, None])[1])
         count = len(chosen)
     return chosen
@@ -239,7 +239,9 @@ def harmonic_layout(triangles: np.ndarray, fixed: dict[int, np.ndarray], total: 
     plane = np.zeros((len(ids), 2))
     plane[known] = np.array(list(fixed.values()))
     free = np.setdiff1d(np.arange(len(ids)), known)
-    plane[free] = spsolve(laplacian[free][:, free].tocsc(), -(laplacian[free][:, known] @ plane[known]))
+    plane[free] = np.asarray(
+        spsolve(laplacian[free][:, free].tocsc(), -(laplacian[free][:, known] @ plane[known]))
+    )
     layout = np.full((total, 2), np.nan)
     layout[ids] = plane
     return layout

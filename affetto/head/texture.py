@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
 
 from affetto.head.assemble import TILES, Assembly
 from affetto.head.hairline import scalp
@@ -43,7 +43,7 @@ def paint(
         tile = painter(y1 - y0, x1 - x0, rng)
         atlas[y0:y1, x0:x1] = tile
         painted[y0:y1, x0:x1] = True
-    nearest = distance_transform_edt(~painted, return_indices=True, return_distances=False)
+    nearest = np.asarray(distance_transform_edt(~painted, return_indices=True, return_distances=False))
     atlas = atlas[nearest[0], nearest[1]]  # gaps take their neighbours' colour, so that no seam shows
     return np.clip(np.rint(atlas), 0, 255).astype(np.uint8)
 
@@ -92,7 +92,7 @@ def _paint_skin(
     assembly: Assembly, atlas: np.ndarray, place: np.ndarray, reference: Reference, rng: np.random.Generator
 ) -> np.ndarray:
     known = np.isfinite(place[..., 0])
-    nearest = distance_transform_edt(~known, return_indices=True, return_distances=False)
+    nearest = np.asarray(distance_transform_edt(~known, return_indices=True, return_distances=False))
     place = place[nearest[0], nearest[1]]
     x, y, z = place[..., 0], place[..., 1], place[..., 2]
     side = np.abs(x)
@@ -280,10 +280,17 @@ def _lashes(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 def _hair(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Strands run from the crown (top of the tile) outwards; lighter streaks and darker roots."""
-    fine = gaussian_filter(rng.standard_normal((height, width)), (9, 0.9), mode=("nearest", "reflect"))
-    broad = gaussian_filter(rng.standard_normal((height, width)), (16, 5), mode=("nearest", "reflect"))
+    fine = _blur(rng.standard_normal((height, width)), 9, 0.9)
+    broad = _blur(rng.standard_normal((height, width)), 16, 5)
     tone = 0.5 + 0.20 * fine / fine.std() + 0.14 * broad / broad.std()
     return HAIR + np.clip(tone, 0, 1)[..., None] * (HAIR_LIGHT - HAIR) * 0.75
+
+
+def _blur(field: np.ndarray, down: float, across: float) -> np.ndarray:
+    """Blurred by two widths; the left and right edges mirror, the upper and lower ones repeat."""
+    return gaussian_filter1d(
+        gaussian_filter1d(field, down, axis=0, mode="nearest"), across, axis=1, mode="reflect"
+    )
 
 
 def _clothes(height: int, width: int, rng: np.random.Generator) -> np.ndarray:

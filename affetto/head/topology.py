@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from affetto.head.hairline import clothed, scalp
 from affetto.head.reference import EYE_CENTRE, Reference
@@ -23,6 +23,7 @@ from affetto.head.sampling import (
     split_boundary,
     triangulate,
 )
+from affetto.head.sparse import row_count, stack_rows
 
 RING = 0.07  # width of the band round the face chart that the back of head, neck and shoulders fill, in chart units
 
@@ -143,11 +144,11 @@ class _HalfBuilder:
             (np.array([[1.5, 6.1, 10.7], [3.2, 6.3, 10.1], [4.8, 6.0, 9.0]]), 0.27, 0.25, 0.4),
         )
         for at, least, slope, radius in marks:
-            distance = cKDTree(at).query(folded)[0]
+            distance = KDTree(at).query(folded)[0]
             size = np.where(
                 front, np.minimum(size, least + slope * np.clip(distance - radius, 0, None)), size
             )
-        ear = cKDTree(np.array([[7.9, 3.2, 1.2], [7.6, 1.2, 1.6], [8.2, 2.5, 0.2], [7.9, 0.3, 0.3]])).query(
+        ear = KDTree(np.array([[7.9, 3.2, 1.2], [7.6, 1.2, 1.6], [8.2, 2.5, 0.2], [7.9, 0.3, 0.3]])).query(
             folded
         )[0]
         size = np.minimum(size, 0.30 + 0.28 * np.clip(ear - 1.6, 0, None))
@@ -216,9 +217,9 @@ class _HalfBuilder:
         given, loops = self._borders(borders)
         flat = np.nan_to_num(patch.plane)
         if rings:
-            extra = sparse.vstack(rings).tocsr()
+            extra = stack_rows(rings)
             extra = extra[_unique(extra @ self.vertices)]
-            given = sparse.vstack([given, extra[clear_of_borders(extra @ flat, given @ flat, loops)]]).tocsr()
+            given = stack_rows([given, extra[clear_of_borders(extra @ flat, given @ flat, loops)]])
         count = 40_000
         triangle, weights, area = sample_surface(patch.triangles, self.vertices, count, self.rng)
         rows = np.repeat(np.arange(count), 3)
@@ -233,7 +234,7 @@ class _HalfBuilder:
             size = np.minimum(size, 0.13 + 0.2 * np.clip(corner - 0.25, 0, None)) * self.scale
         chosen = candidates[relax(given @ self.vertices, space, size, area, self.rng)]
         chosen = chosen[clear_of_borders(chosen @ flat, given @ flat, loops)]
-        carriers = sparse.vstack([given, chosen]).tocsr()
+        carriers = stack_rows([given, chosen])
         plane = carriers @ flat
         triangles = triangulate(plane, loops, carriers @ self.vertices)
         return carriers, triangles, plane, label
@@ -243,20 +244,20 @@ class _HalfBuilder:
         for chains in borders:
             closed = len(chains) == 1
             parts = chains if closed else [chain[:-1] for chain in chains]
-            loop = sparse.vstack(parts).tocsr()
+            loop = stack_rows(parts)
             blocks.append(loop)
-            loops.append(np.arange(start, start + loop.shape[0]))
-            start += loop.shape[0]
-        return sparse.vstack(blocks).tocsr(), loops
+            loops.append(np.arange(start, start + row_count(loop)))
+            start += row_count(loop)
+        return stack_rows(blocks), loops
 
     def _merge(self, parts: list, lid_edge: sparse.csr_matrix, lip_edge: sparse.csr_matrix) -> HalfSkin:
-        carriers = sparse.vstack([part[0] for part in parts]).tocsr()
-        patch = np.concatenate([np.full(part[0].shape[0], part[3]) for part in parts])
+        carriers = stack_rows([part[0] for part in parts])
+        patch = np.concatenate([np.full(row_count(part[0]), part[3]) for part in parts])
         chart = np.concatenate([parts[0][2], self._ring_chart(parts[1][2]), self._cavity_chart(parts[2][2])])
         offset, triangles = 0, []
         for part in parts:
             triangles.append(part[1] + offset)
-            offset += part[0].shape[0]
+            offset += row_count(part[0])
         points = carriers @ self.vertices
         first = _first_of(points)
         joined = first[np.concatenate(triangles)]
@@ -264,8 +265,8 @@ class _HalfBuilder:
         renumber = np.full(len(points), -1)
         renumber[used] = np.arange(len(used))
         at = points[used]
-        tree = cKDTree(at)
-        lids, lips = (tree.query(edge @ self.vertices)[1] for edge in (lid_edge, lip_edge))
+        tree = KDTree(at)
+        lids, lips = (np.asarray(tree.query(edge @ self.vertices)[1]) for edge in (lid_edge, lip_edge))
         return HalfSkin(
             carriers=carriers[used],
             triangles=renumber[joined],
@@ -313,6 +314,6 @@ def _unique(points: np.ndarray) -> np.ndarray:
 def _first_of(points: np.ndarray) -> np.ndarray:
     """For every point the index of the first point at the same place."""
     first = np.arange(len(points))
-    for a, b in sorted(cKDTree(points).query_pairs(1e-5)):
+    for a, b in sorted(KDTree(points).query_pairs(1e-5)):
         first[b] = min(first[b], first[a])
     return first

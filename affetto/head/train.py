@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from affetto.head.assemble import METRES, ORIGIN, Assembly, assemble
 from affetto.head.fit import FitError, measure_fit
@@ -114,7 +114,7 @@ def _encoded(texture: np.ndarray) -> np.ndarray:
 
 def _layout(assembly: Assembly, reference: Reference) -> str:
     skin = assembly.positions[: assembly.ranges["skin"][1]]
-    tree = cKDTree(skin)
+    tree = KDTree(skin)
     upper, lower = _lip_vertices(assembly)
     landmarks = {name: int(tree.query(reference.landmarks[index])[1]) for name, index in _LANDMARKS.items()}
     centre = (EYE_CENTRE - ORIGIN) * METRES
@@ -145,10 +145,7 @@ def _lip_vertices(assembly: Assembly) -> tuple[np.ndarray, np.ndarray]:
 
 def model_card(assembly: Assembly, errors: Mapping[str, FitError], size: int) -> str:
     """The model card: what it is, what it was fitted to, and the fit of every expression."""
-    rows = "\n".join(
-        f"| {name} | {e.mean:.3f} | {e.p95:.3f} | {e.max:.2f} |"
-        for name, e in errors.items()
-    )
+    rows = "\n".join(f"| {name} | {e.mean:.3f} | {e.p95:.3f} | {e.max:.2f} |" for name, e in errors.items())
     expressions = [error for name, error in errors.items() if name != "neutral"]
     mean = sum(error.mean for error in expressions) / len(expressions)
     worst = max(error.max for error in expressions)

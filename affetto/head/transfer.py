@@ -190,10 +190,10 @@ def _carrier(surface: Surface, mesh: AnimatedMesh, warp: Warp, *, reach: float) 
     parts = []
     for piece in np.unique(chosen):
         targets, sources = np.flatnonzero(chosen == piece), moving[our_pieces[moving] == piece]
-        found = KDTree(ours[sources]).query(
-            points[targets], k=list(range(1, min(NEIGHBOURS, len(sources)) + 1))
-        )
-        distance, nearest = np.asarray(found[0]), sources[np.asarray(found[1])]
+        near = min(NEIGHBOURS, len(sources))
+        found = KDTree(ours[sources]).query(points[targets], k=near)
+        distance, index = (np.reshape(part, (len(targets), near)) for part in found)
+        nearest = sources[index]
         agreement = einsum(our_normals[nearest], normals[targets], "v near xyz, v xyz -> v near")
         weight = (np.maximum(agreement, 0.0) ** 2 + 1e-4) / (distance + 1e-3 * reach) ** 4
         apart = np.clip((distance[:, :1] / reach - 0.25) / 0.5, 0.0, 1.0)
