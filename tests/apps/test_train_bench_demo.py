@@ -26,7 +26,7 @@ class Score:
         (["head", "--data", ".", "-o", "{folder}/a.pt"], 2, "a.pt"),
         (["head", "--data", ".", "-o", "{folder}/a.safetensors", "--resume"], 2, "--resume"),
         (["head", "--data", ".", "-o", "{folder}/a.safetensors", "--seconds", "0"], 2, "--seconds"),
-        (["face-content", "--data", ".", "-o", "{folder}/a.safetensors"], 2, "--seconds"),
+        (["face-motion", "--data", ".", "-o", "{folder}/a.safetensors"], 2, "--seconds"),
     ],
 )
 def test_training_refuses_what_it_cannot_do_before_it_starts(affetto, tmp_path, arguments, code, named):
