@@ -109,6 +109,8 @@ class Espeak:
                 raise UsageError(f"espeak-ng has no voice {voice!r}: try en-us, de, nl, fr or es")
             for parameter, value in ((_RATE, wpm), (_PITCH, pitch), (_RANGE, spread)):
                 self._lib.espeak_SetParameter(parameter, value, 0)
+            if hasattr(self._lib, "espeak_ng_SetRandSeed"):  # else the clock seeds it; old ones lack this
+                self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))
             self._audio, self._events, self._words = [], [], []
             body = text.encode()
             self._lib.espeak_Synth(body, len(body) + 1, 0, 1, 0, _UTF8, None, None)

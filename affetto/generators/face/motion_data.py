@@ -59,7 +59,9 @@ def read_clips(folder: Path) -> list[Clip]:
         groups.setdefault(path.stem.rpartition("-")[0], []).append(path)
     clips = [_read_clip(name, paths) for name, paths in groups.items()]
     if not clips:
-        raise InvalidInputError(f"{folder}: holds no .npz readings: run `affetto train face-content` first")
+        raise InvalidInputError(
+            f"{folder}: holds no .npz readings, nor the corpora (speech/emodb): name a folder of either"
+        )
     return clips
 
 

@@ -32,6 +32,7 @@ from affetto.generators.face.motion_data import (
     read_clips,
 )
 from affetto.generators.face.motion_net import MotionConfig, MotionNet
+from affetto.generators.face.readings import readings_of
 from affetto.generators.face.visemes import pose
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX
@@ -81,15 +82,17 @@ def train_motion(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> MotionScores:
-    """Train on the readings in `data` for `seconds` of processor time, write `output`, return validation scores.
+    """Train on readings of speech for `seconds` of processor time, write `output`, return validation scores.
 
-    `resume` goes on from `output`: the prior is kept and only the decoder trained further. Raises InvalidInputError
-    when `data` holds no readings.
+    `data` is a folder of readings, or that of the corpora (it holds `speech/emodb`), whose readings are then made once
+    in `<output stem>-work/readings` beside `output`; making them does not count towards `seconds`. `resume` goes on
+    from `output`: the prior is kept and only the decoder trained further. Raises InvalidInputError when `data` holds
+    neither.
     """
     if seconds <= 0:
         raise UsageError(f"training needs a positive time budget, got {seconds:g} s")
     where = resolve_device(device)
-    clips = read_clips(data)
+    clips = read_clips(readings_of(data, output, progress=progress, cancel=cancel))
     train = build_timeline([clip for clip in clips if clip.split == "train"], readings=_READINGS, seed=seed)
     held_out = build_timeline(
         [clip for clip in clips if clip.split == "validation"], readings=2, seed=seed + 1
