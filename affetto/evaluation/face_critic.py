@@ -29,7 +29,7 @@ from affetto.runtime.errors import InvalidInputError
 from affetto.weights.store import load_tensors, save_tensors
 
 CRITIC_FPS = 50.0
-_CONTEXT = (-6, -3, 0, 3, 6)  # frames at 50 Hz that the viseme reader sees
+_CONTEXT = (-9, -6, -3, 0, 3, 6, 9)  # frames at 50 Hz that the viseme reader sees
 _STATISTICS = 4
 
 
@@ -38,10 +38,10 @@ class FaceCritic(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        clip, frame = _STATISTICS * len(ARKIT_52), len(_CONTEXT) * len(ARKIT_52)
+        clip, frame = _STATISTICS * len(ARKIT_52), 2 * len(_CONTEXT) * len(ARKIT_52)
         self.emotion = nn.Sequential(nn.Linear(clip, width), nn.ReLU(), nn.Linear(width, len(ANCHORS_8)))
         self.viseme = nn.Sequential(
-            nn.Linear(frame, 2 * width), nn.ReLU(), nn.Linear(2 * width, len(VISEMES))
+            nn.Linear(frame, 3 * width), nn.ReLU(), nn.Linear(3 * width, len(VISEMES))
         )
         self.clip_mean = nn.Buffer(torch.zeros(clip))
         self.clip_scale = nn.Buffer(torch.ones(clip))
@@ -74,11 +74,15 @@ def clip_statistics(curves: FaceCurves) -> Float[np.ndarray, "feature"]:
 
 
 def frame_context(curves: FaceCurves) -> Float[np.ndarray, "frame feature"]:
-    """The blend shapes at five moments around each frame, 60 ms apart."""
+    """The blend shapes at seven moments around each frame, 60 ms apart: as they are, and less their mean over the clip.
+
+    What an emotion adds all along falls out of the latter.
+    """
     weights = curves.resampled(CRITIC_FPS).weights
+    both = np.concatenate([weights, weights - weights.mean(axis=0)], axis=1)
     reach = max(_CONTEXT)
-    padded = np.pad(weights, ((reach, reach), (0, 0)), mode="edge")
-    shifted = [padded[reach + step : reach + step + len(weights)] for step in _CONTEXT]
+    padded = np.pad(both, ((reach, reach), (0, 0)), mode="edge")
+    shifted = [padded[reach + step : reach + step + len(both)] for step in _CONTEXT]
     return np.concatenate(shifted, axis=1).astype(np.float32)
 
 
@@ -176,14 +180,14 @@ def _lesson(utterances: Sequence[Utterance], rng: np.random.Generator, deadline:
 def _fit(
     critic: FaceCritic, lesson: _Lesson, deadline: float, rng: torch.Generator, device: torch.device
 ) -> None:
-    optimizer = torch.optim.AdamW(critic.parameters(), lr=2e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3, weight_decay=0.02)
     clips = ((lesson.clips - lesson.clips.mean(dim=0)) / (lesson.clips.std(dim=0) + 0.05)).to(device)
     emotions, frames, visemes = (
         lesson.emotions.to(device),
         lesson.frames.to(device),
         lesson.visemes.to(device),
     )
-    for _ in range(3000):
+    for _ in range(6000):
         clip = torch.randint(len(clips), (128,), generator=rng).to(device)
         frame = torch.randint(len(frames), (512,), generator=rng).to(device)
         loss = F.cross_entropy(critic.emotion(clips[clip]), emotions[clip])
