@@ -17,6 +17,8 @@ TRACK_SUFFIXES = (".json", ".csv", ".xml", ".emotionml", ".srt", ".vtt")
 _TRACK_HELP = "An emotion (happy@0.7), a track (0:neutral; 1.5:happy) or a track file."
 _PARSE_HELP = f"{_TRACK_HELP} Without one, --list names what there is."
 
+_LONG = 60  # letters of an emotion's exact text that a table still shows
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -274,7 +276,8 @@ def _print_track(track: "EmotionTrack", *, as_json: bool, taxonomy: str | None) 
     for key in keys:
         v, a, d = key["effective_vad"]
         ease = "" if key["ease"] == "linear" else f"  ~{key['ease']}"
-        common.print_data(f"{key['time']:9.3f} s  {v:+.2f} {a:+.2f} {d:+.2f}  {key['text']}{ease}")
+        told = key["text"] if len(key["text"]) <= _LONG else _shares(key["mixture"])
+        common.print_data(f"{key['time']:9.3f} s  {v:+.2f} {a:+.2f} {d:+.2f}  {told}{ease}")
 
 
 def _list_names(*, as_json: bool) -> None:
