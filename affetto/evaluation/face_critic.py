@@ -6,14 +6,13 @@ says is how well curves follow the conventions of the rules, not what a person w
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from affetto.conditioning.anchors import ANCHORS_8
@@ -21,7 +20,6 @@ from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.face.content import SpeechContent
 from affetto.generators.face.corpus import Utterance, read_emodb
-from affetto.generators.face.expression import LOWER_FACE
 from affetto.generators.face.performance import FaceOptions, RuleSpeaker, join, perform
 from affetto.generators.face.phones import VISEME_INDEX, VISEMES, phone_frames
 from affetto.head.model import HeadModel
@@ -169,7 +167,7 @@ def _lesson(utterances: Sequence[Utterance], rng: np.random.Generator, deadline:
             )
             clips.append(clip_statistics(curves))
             emotions.append(anchor)
-            frames.append(frame_context(_mumbled(curves, rng))[::3])
+            frames.append(frame_context(curves)[::3])
             visemes.append(labels[: len(curves) : 3])
     return _Lesson(
         clips=torch.from_numpy(np.stack(clips)),
@@ -177,13 +175,6 @@ def _lesson(utterances: Sequence[Utterance], rng: np.random.Generator, deadline:
         frames=torch.from_numpy(np.concatenate(frames)),
         visemes=torch.from_numpy(np.concatenate(visemes)),
     )
-
-
-def _mumbled(curves: FaceCurves, rng: np.random.Generator) -> FaceCurves:
-    """The same lips less crisp, as those of an animator that must guess: blurred by up to 50 ms, smaller or larger."""
-    blurred = gaussian_filter1d(curves.weights, rng.uniform(0.01, 2.5), axis=0, mode="nearest")
-    sized = np.where(LOWER_FACE, blurred * rng.uniform(0.6, 1.2), blurred)
-    return replace(curves, weights=sized.clip(0.0, 1.0).astype(np.float32))
 
 
 def _fit(

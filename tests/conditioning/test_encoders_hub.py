@@ -231,7 +231,7 @@ def test_strict_loading_names_the_first_problem(tmp_path):
 
 
 def test_a_missing_checkpoint_says_how_to_get_it(tmp_path):
-    with pytest.raises(MissingResourceError, match="get the file from .*audeering"):
+    with pytest.raises(MissingResourceError, match=r"get the file from .*audeering"):
         open_checkpoint("audeering-vad")
     with pytest.raises(MissingResourceError, match="no weights at"):
         open_checkpoint(tmp_path / "none.safetensors")

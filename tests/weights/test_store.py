@@ -116,7 +116,7 @@ def test_bf16_is_refused_with_the_way_out(tmp_path):
 
 def test_a_missing_file_says_how_to_get_it(known):
     known()
-    with pytest.raises(MissingResourceError, match="get the file from .* and put it there"):
+    with pytest.raises(MissingResourceError, match=r"get the file from .* and put it there"):
         weight_path("test-net")
 
 

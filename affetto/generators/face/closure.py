@@ -63,7 +63,7 @@ def close_lips(
     """The same curves with the lips shut wherever `closure` (0..1) exceeds one half, eased in and out over 50 ms.
 
     The gap of `head` falls below 1.5 % of the inter-pupil distance inside every closure; frames farther than the ramp
-    from one are returned unchanged, and no frame opens wider than it was.
+    from one are returned unchanged, and no frame opens wider than it was, or than counts as touching (`CLOSED_GAP`).
     """
     ease = closing_ease(closure > 0.5, fps)
     touched = np.flatnonzero(ease > 0)
@@ -73,8 +73,12 @@ def close_lips(
     shut = _shut(before, head)
     share = ease[touched, None]
     eased = (1.0 - share) * before + share * shut
-    wider = head.lip_gap(eased.astype(np.float32)) > head.lip_gap(weights[touched]) + 1e-4
+    gap = head.lip_gap(weights[touched])
+    wider = head.lip_gap(eased.astype(np.float32)) > gap + 1e-4
     eased = np.where(wider[:, None], shut, eased)
+    # shutting itself may part the lips of a face on which every shape is at its end
+    hopeless = head.lip_gap(eased.astype(np.float32)) > np.maximum(gap, CLOSED_GAP) + 1e-3
+    eased = np.where(hopeless[:, None], before, eased)
     closed = weights.copy()
     closed[touched] = eased
     return closed
