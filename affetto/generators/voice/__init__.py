@@ -1,0 +1,1 @@
+"""A voice and an emotion -> the same words in the same voice, sounding so (after EmoReg, Gudmalwar et al. 2025)."""
