@@ -1,0 +1,1 @@
+"""Symbolic music that follows an emotion: data, composer, synthesis."""
