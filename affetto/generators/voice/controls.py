@@ -1,25 +1,39 @@
 """What is steered in a voice: its controls at 100 Hz, and the residual by which an edit moves them."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
+import scipy.ndimage
+import soxr
 from einops import rearrange
 from jaxtyping import Float, Float32
+
+from affetto.generators.voice import envelope, pitch
+from affetto.generators.voice.envelope import BANDS, band_centres
+
+__all__ = [
+    "BANDS",
+    "CONTROL_FPS",
+    "WIDTH",
+    "ControlResidual",
+    "VoiceControls",
+    "analyse",
+    "analyse_pieces",
+    "band_centres",
+    "frame_count",
+]
 
 CONTROL_FPS = 100.0
 """Frames per second of all controls; frame n speaks of time n / 100 s."""
 
-BANDS = 24
 WIDTH = 6 + BANDS
 """Columns of a stack, of controls and of residuals alike."""
 
-_LOWEST_BAND, _HIGHEST_BAND = 80.0, 7500.0
-
-
-def band_centres() -> Float[np.ndarray, "band"]:
-    """Hz of the middle of each envelope band, evenly spaced on the mel scale from 80 to 7500 Hz."""
-    low, high = 2595.0 * np.log10(1.0 + np.array([_LOWEST_BAND, _HIGHEST_BAND]) / 700.0)
-    return 700.0 * (10.0 ** (np.linspace(low, high, BANDS) / 2595.0) - 1.0)
+PIECE_SECONDS, MARGIN_SECONDS = 16, 1
+"""How much sound is analysed at a time, and how much more of it is read on either side; whole seconds."""
+_NO_VOICE_HZ = 150.0
+_MEDIAN = 3  # frames; smooths the shares of noise, which are measured on two periods
 
 
 def frame_count(samples: int, rate: int) -> int:
@@ -120,3 +134,57 @@ def _stack(parts: VoiceControls | ControlResidual) -> Float32[np.ndarray, "frame
 
 def _column(stack: np.ndarray) -> Float32[np.ndarray, "frame"]:
     return np.ascontiguousarray(rearrange(stack, "t 1 -> t"), np.float32)
+
+
+Piece = Float32[np.ndarray, "sample"]
+"""Mono sound at 16 kHz: a margin, `PIECE_SECONDS` and another margin; shorter where the recording has ended."""
+
+
+def analyse(samples: Float32[np.ndarray, "sample"], rate: int) -> VoiceControls:
+    """The controls of a mono recording at any rate from 8 kHz; working memory does not grow with its length."""
+    seconds = PIECE_SECONDS + 2 * MARGIN_SECONDS
+
+    def pieces() -> Iterator[Piece]:
+        for start in range(0, max(len(samples), 1), PIECE_SECONDS * rate):
+            first = start - MARGIN_SECONDS * rate
+            piece = samples[max(first, 0) : first + seconds * rate]
+            piece = np.pad(piece, (max(-first, 0), 0))
+            yield soxr.resample(piece, rate, envelope.RATE, quality="HQ") if rate != envelope.RATE else piece
+
+    return analyse_pieces(pieces, frame_count(len(samples), rate))
+
+
+def analyse_pieces(pieces: Callable[[], Iterator[Piece]], frames: int) -> VoiceControls:
+    """The controls of sound that comes in pieces, each `PIECE_SECONDS` after the one before; read twice, in order."""
+    skip, length = (round(seconds * CONTROL_FPS) for seconds in (MARGIN_SECONDS, PIECE_SECONDS))
+    found = []
+    for start, piece in zip(range(0, frames, length), pieces(), strict=False):
+        slow = soxr.resample(piece, envelope.RATE, pitch.RATE, quality="HQ")
+        parts = pitch.pitch_candidates(slow, skip + min(length, frames - start), CONTROL_FPS)
+        found.append([part[skip:] for part in parts])
+    hertz, peaks, amplitude = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    melody = pitch.pitch_path(hertz, peaks, amplitude)
+    spectra, energy, noise = [], [], []
+    for start, piece in zip(range(0, frames, length), pieces(), strict=False):
+        part = melody[start : start + length]
+        centres = (skip + np.arange(len(part))) * (envelope.RATE / CONTROL_FPS)
+        bands, level = envelope.frame_spectra(piece, centres, part)
+        spectra.append(bands)
+        energy.append(level)
+        noise.append(envelope.noise_shares(piece, centres, part))
+    shape = np.concatenate(spectra)
+    return VoiceControls(
+        log_f0=_through_unvoiced(melody),
+        voiced=(melody > 0).astype(np.float32),
+        energy=np.concatenate(energy),
+        envelope=(shape - shape.mean(1, keepdims=True)).astype(np.float32),
+        aperiodicity=scipy.ndimage.median_filter(np.concatenate(noise), (_MEDIAN, 1), mode="nearest"),
+    )
+
+
+def _through_unvoiced(melody: Float32[np.ndarray, "frame"]) -> Float32[np.ndarray, "frame"]:
+    """Natural log of the pitch, straight lines where there is none; that of a middling voice when all is unvoiced."""
+    voiced = np.flatnonzero(melody > 0)
+    if not len(voiced):
+        return np.full(len(melody), np.log(_NO_VOICE_HZ), np.float32)
+    return np.interp(np.arange(len(melody)), voiced, np.log(melody[voiced])).astype(np.float32)
