@@ -23,7 +23,7 @@ from affetto.generators.face.corpus import (
     speak_espeak,
     speak_flite,
 )
-from affetto.generators.face.g2p import espeak, merge_silences, script
+from affetto.generators.face.g2p import merge_silences, script
 from affetto.generators.face.phones import (
     BILABIALS,
     SILENCE,
@@ -32,6 +32,7 @@ from affetto.generators.face.phones import (
     phone_frames,
 )
 from affetto.generators.face.reader import ContentReader, loud_level
+from affetto.media.espeak import espeak
 from affetto.media.mel import log_mel
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path

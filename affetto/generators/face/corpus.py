@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
-from affetto.generators.face.g2p import Espeak, espeak_phones, merge_silences
+from affetto.generators.face.g2p import espeak_phones, merge_silences
 from affetto.generators.face.phones import (
     PLOSIVES,
     SILENCE,
@@ -26,6 +26,7 @@ from affetto.generators.face.phones import (
     from_sampa,
     split_label,
 )
+from affetto.media.espeak import Espeak
 from affetto.runtime.errors import InvalidInputError
 
 RATE = 16_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from affetto.generators.face import g2p, texts
+from affetto.generators.face import texts
 from affetto.generators.face.augment import Augmentation, augment
 from affetto.generators.face.content import SpeechContent, loudness_curve
 from affetto.generators.face.content_data import (
@@ -28,6 +28,7 @@ from affetto.generators.face.content_data import (
 from affetto.generators.face.corpus import Utterance, read_emodb, speak_espeak, speak_flite
 from affetto.generators.face.phones import PHONES
 from affetto.generators.face.reader import ContentReader
+from affetto.media.espeak import espeak
 from affetto.runtime.errors import InvalidInputError, MissingResourceError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -90,7 +91,7 @@ def write_readings(
             )
     if shutil.which("flite") is None:
         raise MissingResourceError("making readings needs the program flite: install it (apt install flite)")
-    g2p.espeak()  # complains now rather than after the corpora when there is none
+    espeak()  # complains now rather than after the corpora when there is none
     reader = ContentReader.from_pretrained("embedded", device="cpu", dtype="fp32")
     babble = babble_of(data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +132,7 @@ def spoken_clips(lines: Mapping[str, Sequence[str]], *, seed: int) -> Iterator[U
 
 def _speak_german(index: int, text: str, wpm: int) -> Utterance:
     voice = _ESPEAK_VOICES[index % len(_ESPEAK_VOICES)]
-    return speak_espeak(g2p.espeak(), f"de{index:04d}", text, voice, wpm=wpm, pitch=50, spread=50)
+    return speak_espeak(espeak(), f"de{index:04d}", text, voice, wpm=wpm, pitch=50, spread=50)
 
 
 def _shared_out(clip: Utterance, index: int) -> Utterance:

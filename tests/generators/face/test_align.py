@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affetto.generators.face import g2p
 from affetto.generators.face.align import align_script, snap_closures, viterbi
-from affetto.generators.face.g2p import Script, Spoken, espeak_phones, merge_silences, script, script_of
+from affetto.generators.face.g2p import Script, espeak_phones, merge_silences, script, script_of
 from affetto.generators.face.phones import PHONE_INDEX, PHONES, TimedPhone, closure_windows
+from affetto.media import espeak
+from affetto.media.espeak import Spoken
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 
 needs_espeak = pytest.mark.skipif(
@@ -133,8 +134,8 @@ def test_unknown_languages_and_empty_texts_are_refused():
 
 def test_a_missing_synthesiser_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    monkeypatch.setattr(g2p.ctypes.util, "find_library", lambda name: None)
-    g2p.espeak.cache_clear()
+    monkeypatch.setattr(espeak.ctypes.util, "find_library", lambda name: None)
+    espeak.espeak.cache_clear()
     with pytest.raises(MissingResourceError, match=r"pip install affetto\[tts\]"):
-        g2p.espeak()
-    g2p.espeak.cache_clear()
+        espeak.espeak()
+    espeak.espeak.cache_clear()
