@@ -8,14 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 
-from affetto.generators.voice.controls import BANDS, CONTROL_FPS, VoiceControls
+from affetto.generators.voice.controls import BANDS, CONTROL_FPS, WIDTH, VoiceControls
+from affetto.generators.voice.speaker import LOUD_DB, SEMITONE
 
-WIDTH = 1 + 1 + BANDS + 3 + 1
 PITCH, ENERGY, ENVELOPE, NOISE, RATE = slice(0, 1), slice(1, 2), slice(2, 26), slice(26, 29), slice(29, 30)
 GROUPS = (PITCH, ENERGY, ENVELOPE, NOISE, RATE)
 """Columns of a stacked residual."""
 
-SEMITONE = 12.0 / np.log(2.0)
 _SMOOTH = (2.0, 3.0, 3.5, 4.0, 4.0)  # frames of Gaussian for each group: alignment is no finer
 _LIMITS = (18.0, 30.0, 30.0, 1.0, 1.1)
 _NEVER = 1e3
@@ -113,7 +112,7 @@ def speech_level(controls: VoiceControls) -> float:
     energy = controls.energy.astype(np.float64)
     if not len(energy):
         return 0.0
-    loud = energy[energy > energy.max() - 30.0]
+    loud = energy[energy > energy.max() - LOUD_DB]
     return float(10.0 * np.log10(np.mean(10.0 ** (loud / 10.0))))
 
 
