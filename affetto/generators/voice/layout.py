@@ -1,0 +1,209 @@
+"""Which part of the source is heard when: periods for voice, stretches with few joints for everything else."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from affetto.generators.voice.controls import CONTROL_FPS
+from affetto.generators.voice.psola import COPY, JOINT, PERIOD, Layout
+from affetto.generators.voice.time_map import TimeMap
+
+_STILL_MARKS = 4  # so many marks without a change pass untouched
+_DRIFT_S = 0.006  # how far noise may run ahead of the time map before it is joined anew
+_JOINT_S = 0.005  # length of a joint
+_SEARCH_S = 0.004  # within which the best fitting joint is looked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """A stretch with voice: its marks, and the samples between which they reign."""
+
+    start: int
+    stop: int
+    marks: Float[np.ndarray, "mark"]
+
+
+class _Grains:
+    """Grains gathered in order of output time."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float, float, float, int]] = []
+
+    def add(self, output: float, source: float, before: float, after: float, kind: int) -> None:
+        self.rows.append((output, source, before, after, kind))
+
+    def layout(self) -> Layout:
+        table = np.array(self.rows, np.float64).reshape(-1, 5)
+        output, source, before, after, kind = (np.ascontiguousarray(c) for c in table.T)
+        return Layout(output=output, source=source, before=before, after=after, kind=kind.astype(np.int8))
+
+
+def stretches(marks: list[Float[np.ndarray, "mark"]], length: int) -> list[Voice]:
+    """The voiced stretches of a recording, each reaching about one period beyond its first and last mark."""
+    found: list[Voice] = []
+    for run in marks:
+        if len(run) < 3:
+            continue
+        periods = np.diff(run)
+        start = int(max(run[0] - periods[0], 0.0))
+        stop = int(np.ceil(min(run[-1] + periods[-1], length)))
+        if found and start < found[-1].stop:
+            last = found[-1]
+            meet = int(0.5 * (last.marks[-1] + run[0]))
+            found[-1] = Voice(start=last.start, stop=meet, marks=last.marks)
+            start = meet
+        found.append(Voice(start=start, stop=stop, marks=run))
+    return found
+
+
+def plan_layout(
+    sound: Float32[np.ndarray, "sample"],
+    rate: int,
+    voices: list[Voice],
+    pitch: Float32[np.ndarray, "frame"],
+    moving: Bool[np.ndarray, "frame"],
+    time_map: TimeMap,
+) -> tuple[Layout, int]:
+    """The layout of a recording and the samples of its output.
+
+    `pitch` is in semitones; `moving` says which frames change pitch or timing at all.
+    """
+    length = len(sound)
+    shift = _Shift(time_map, rate)
+    grains = _Grains()
+    place = 0
+    for voice in voices:
+        _lay_noise(grains, sound, rate, place, voice.start, moving, shift)
+        _lay_voice(grains, voice, rate, pitch, moving, shift)
+        place = voice.stop
+    _lay_noise(grains, sound, rate, place, length, moving, shift)
+    total = length + shift.whole(length)
+    grains.add(total, length, 1.0, 1.0, COPY)
+    return grains.layout(), total
+
+
+class _Shift:
+    """Samples by which a place in the source comes later in the output."""
+
+    def __init__(self, time_map: TimeMap, rate: int) -> None:
+        self.time_map, self.rate = time_map, rate
+
+    def whole(self, place: float) -> int:
+        return int(np.round(self.time_map.shift_at(np.float64(place / self.rate)) * self.rate))
+
+    def output(self, places: np.ndarray) -> np.ndarray:
+        return self.time_map.to_output(places / self.rate) * self.rate
+
+
+def _moves(moving: np.ndarray, rate: int, start: float, stop: float) -> bool:
+    first = int(np.floor(start * CONTROL_FPS / rate))
+    last = int(np.ceil(stop * CONTROL_FPS / rate))
+    return bool(np.any(moving[max(first, 0) : last + 1]))
+
+
+def _lay_noise(
+    grains: _Grains, sound: np.ndarray, rate: int, start: int, stop: int, moving: np.ndarray, shift: _Shift
+) -> None:
+    """Copy what has no pitch; where the timing changes, jump to a similar place whenever the drift asks for it."""
+    if stop <= start:
+        return
+    source, output = start, start + shift.whole(start)
+    grains.add(output, source, 1.0, 1.0, COPY)
+    end = stop + shift.whole(stop)
+    if shift.whole(start) == shift.whole(stop) and not _moves(moving, rate, start, stop):
+        return
+    joint, drift = max(2, round(_JOINT_S * rate)), round(_DRIFT_S * rate)
+    step = joint
+    while output + step + joint < end:
+        here = source + step
+        wanted = round(float(shift.time_map.to_source((output + step) / rate)) * rate)
+        left = end - (output + step)
+        if abs(wanted - here) >= drift and left > 2 * joint:
+            to = _best_joint(sound, here, wanted, joint, round(_SEARCH_S * rate))
+            grains.add(output + step, here, joint, joint, JOINT)
+            output, source = output + step + joint, to + joint
+            grains.add(output, source, joint, joint, COPY)
+            step = joint
+        else:
+            step += max(1, joint // 2)
+    here, there = source + (end - joint - output), stop - joint
+    if here != there and end - joint > output:
+        grains.add(end - joint, here, joint, joint, JOINT)
+        grains.add(end, stop, joint, joint, COPY)
+
+
+def _best_joint(sound: np.ndarray, here: int, wanted: int, joint: int, reach: int) -> int:
+    """The place near `wanted` whose next samples are most like those at `here`."""
+    low, high = max(0, wanted - reach), min(len(sound) - joint, wanted + reach)
+    if high <= low or here + joint > len(sound):
+        return int(np.clip(wanted, 0, max(0, len(sound) - joint)))
+    pattern = sound[here : here + joint].astype(np.float64)
+    field = sound[low : high + joint].astype(np.float64)
+    match = np.correlate(field, pattern, "valid")
+    power = np.concatenate([[0.0], np.cumsum(field**2)])
+    energy = power[joint:] - power[:-joint]
+    return low + int(np.argmax(match / np.sqrt(energy + 1e-9)))
+
+
+def _lay_voice(
+    grains: _Grains, voice: Voice, rate: int, pitch: np.ndarray, moving: np.ndarray, shift: _Shift
+) -> None:
+    """Lay the periods of a voiced stretch: untouched ones with a whole shift, the others by their output phase."""
+    knots = np.concatenate([[voice.start], voice.marks, [voice.stop]])
+    still = np.array([not _moves(moving, rate, a, b) for a, b in itertools.pairwise(knots)])
+    groups = _groups(still)
+    for number, (first, last, untouched) in enumerate(groups):
+        start = voice.start if first == 0 else np.floor(knots[first])
+        if untouched:
+            grains.add(start + shift.whole(start), start, 1.0, 1.0, COPY)
+        else:
+            ends = number + 1 < len(groups)
+            _lay_periods(grains, knots, first, last, ends, rate, pitch, shift)
+
+
+def _groups(still: np.ndarray) -> list[tuple[int, int, bool]]:
+    """(first interval, interval after the last, untouched): runs of intervals, short untouched ones made part of others."""
+    still = still.copy()
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], ~still, [True]]).astype(np.int8)))
+    for first, last in itertools.pairwise(edges):
+        if first < len(still) and still[first] and last - first < _STILL_MARKS and last - first < len(still):
+            still[first:last] = False
+    bounds = np.concatenate([[0], 1 + np.flatnonzero(np.diff(still.astype(np.int8))), [len(still)]])
+    return [(int(a), int(b), bool(still[a])) for a, b in itertools.pairwise(bounds)]
+
+
+def _lay_periods(
+    grains: _Grains,
+    knots: np.ndarray,
+    first: int,
+    last: int,
+    tied: bool,
+    rate: int,
+    pitch: np.ndarray,
+    shift: _Shift,
+) -> None:
+    """Lay out intervals `first` to `last`: as many periods as the new pitch asks for, each from the nearest mark.
+
+    When `tied`, untouched periods follow and the last mark must land where they begin.
+    """
+    edge = knots[first : last + 1].copy()
+    edge[0] = np.floor(edge[0]) if first else edge[0]
+    goal = shift.output(edge)
+    goal[0] = edge[0] + shift.whole(edge[0])
+    goal[-1] = edge[-1] + shift.whole(edge[-1])
+    middle = 0.5 * (edge[1:] + edge[:-1])
+    ratio = 2.0 ** (np.interp(middle * (CONTROL_FPS / rate), np.arange(len(pitch)), pitch) / 12.0)
+    phase = np.concatenate([[0.0], np.cumsum(ratio * np.diff(goal) / np.diff(edge))])
+    if tied:
+        phase *= max(1.0, np.round(phase[-1])) / phase[-1]
+    count = int(np.ceil(phase[-1] - 0.4))
+    at = np.arange(count)
+    output = np.interp(at, phase, goal)
+    nearest = np.round(np.interp(at, phase, np.arange(len(edge)))).astype(np.int64)
+    spans = np.diff(knots)
+    for k, mark in zip(output, first + nearest, strict=True):
+        before = spans[max(mark - 1, 0)]
+        after = spans[min(mark, len(spans) - 1)]
+        grains.add(float(k), float(knots[mark]), float(before), float(after), PERIOD)
