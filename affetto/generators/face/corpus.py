@@ -24,9 +24,9 @@ from affetto.generators.face.phones import (
     TimedPhone,
     from_arpabet,
     from_sampa,
-    split_label,
 )
 from affetto.media.espeak import Espeak
+from affetto.media.lablaut import read_marks, split_label
 from affetto.runtime.errors import InvalidInputError
 
 RATE = 16_000
@@ -63,15 +63,7 @@ def read_mono(path: Path) -> Float[np.ndarray, "sample"]:
 
 def read_lablaut(path: Path, seconds: float) -> list[TimedPhone]:
     """Timed phones of one EMO-DB label file, cut at `seconds`; bursts and breath join their plosive."""
-    body = path.read_text("latin-1").split("#\n", 1)
-    if len(body) != 2:
-        raise InvalidInputError(f"{path}: no '#' line ends the header: is it an EMO-DB label file?")
-    marks: list[tuple[float, str]] = []
-    for line in body[1].splitlines():
-        fields = line.split(None, 2)
-        if fields:
-            marks.append((float(fields[0]), fields[2] if len(fields) > 2 else ""))
-    return _Labels(seconds).read(marks)
+    return _Labels(seconds).read(read_marks(path))
 
 
 class _Labels:

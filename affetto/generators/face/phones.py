@@ -3,7 +3,6 @@
 Lips, not words, are what it serves: sounds that look alike may share a class, sounds of any language must have one.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -275,13 +274,3 @@ def from_ipa(symbol: str) -> list[str]:
         if phone and (not phones or phones[-1] != phone):
             phones.append(phone)
     return phones
-
-
-_MARK = re.compile(r"\[?(?P<mark>[!_]?)(?P<symbol>[^\s+\-,!_\[\]]*)(?P<rest>.*)", re.DOTALL)
-
-
-def split_label(label: str) -> tuple[str, str, str]:
-    """Mark (`!` burst, `_` silent closure), SAMPA symbol and modifiers of one EMO-DB label field."""
-    match = _MARK.match(label.strip())
-    assert match is not None
-    return match["mark"], match["symbol"], match["rest"]

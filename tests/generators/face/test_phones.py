@@ -15,9 +15,9 @@ from affetto.generators.face.phones import (
     from_ipa,
     from_sampa,
     phone_frames,
-    split_label,
     window_frames,
 )
+from affetto.media.lablaut import split_label
 from affetto.runtime.errors import UsageError
 
 
