@@ -1,7 +1,7 @@
 """The music the composer learns from: POP909 on its own beats, and Bach's chorales.
 
-POP909 (MIT, 2020 Music X Lab) brings beats, bars and chords with each performance; melody, bridge and piano become one
-piano part. The chorales are public domain, as rows of four pitches a sixteenth long.
+POP909 (MIT, 2020 Music X Lab) brings beats, bars and chords with each performance, its melody, bridge and piano on
+tracks of their own. The chorales are public domain, as rows of four pitches a sixteenth long.
 """
 
 import io
@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from affetto.media.midi import NOTE, Score, note_array, parse_midi
+from affetto.media.midi import NOTE, Score, TrackInfo, note_array, parse_midi
 from affetto.runtime.errors import InvalidInputError
 from affetto.tokenizers.chords import with_chords
-from affetto.tokenizers.compound import PIANO
 from affetto.tokenizers.vocabulary import EMBEDDED, NO_CHORD, QUALITIES, ROOTS, STEPS_PER_BEAT, chord_name
 
 SOURCES = ("pop909", "chorale")
+VOICES = tuple(TrackInfo(name=name) for name in ("soprano", "alto", "tenor", "bass"))
 _FLATS = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#", "Cb": "B", "Fb": "E"}
 _QUALITY = {
     "maj": "M", "min": "m", "dim": "o", "aug": "+", "7": "7", "maj7": "M7", "min7": "m7", "dim7": "o7", "hdim7": "/o7",
@@ -95,11 +95,12 @@ def on_beats(
     rows = np.zeros(len(timed), NOTE)
     rows["start"], rows["duration"] = np.maximum(start, 0.0), end - np.maximum(start, 0.0)
     rows["pitch"], rows["velocity"] = timed[:, 2], timed[:, 3]
+    rows["track"] = score.pitched().notes["track"]
     inside = (rows["start"] < bars[-1] + lengths[-1] - bars[0]) & (rows["duration"] > 0)
     markers = [(max(round(float(beats_at(times, at) - bars[0])), 0), name) for at, name in chords or []]
     return Score(
         notes=note_array(rows[inside]),
-        tracks=(PIANO,),
+        tracks=score.tracks,
         tempos=bar_tempos(times, bars, lengths),
         meters=tuple(
             (float(bar - bars[0]), int(top), 4)
@@ -197,10 +198,10 @@ def chorale_score(grid: Int64[np.ndarray, "step 4"]) -> Score:
             length / STEPS_PER_BEAT,
             pitch,
             60 + 8 * (voice == 0) + 6 * ((begin + shift) % steps == 0) - 4 * ((begin + shift) % 4 != 0),
-            0,
+            voice,
         )
         for begin, length, pitch, voice in held
     ]
     return Score(
-        notes=note_array(rows), tracks=(PIANO,), tempos=((0.0, 80.0),), meters=((0.0, steps // 4, 4),)
+        notes=note_array(rows), tracks=VOICES, tempos=((0.0, 80.0),), meters=((0.0, steps // 4, 4),)
     )
