@@ -1,0 +1,1 @@
+"""The published architectures of emotional voice conversion: DiffVC, EmoReg, HiFi-GAN, Vocos."""
