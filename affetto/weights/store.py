@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 from affetto.runtime.files import atomic_path
-from affetto.weights.registry import REGISTRY, WeightFile, get, registry_text, replace_entry
+from affetto.weights.registry import REGISTRY, WeightFile, get, parse_registry, registry_text, replace_entry
 
 if TYPE_CHECKING:
     from affetto.weights.tensors import load_tensors as load_tensors
@@ -74,7 +74,11 @@ def weight_path(weight_id: str) -> Path:
     """
     entry = get(weight_id)
     path = expected_path(entry)
-    mend = "reinstall affetto" if entry.embedded else f"get the file from {entry.source} and put it there"
+    mend = (
+        "reinstall affetto"
+        if entry.embedded
+        else (f"run affetto weights pull {weight_id}, or get the file from {entry.source} and put it there")
+    )
     if not path.is_file():
         raise MissingResourceError(f"weights {weight_id!r} are not at {path}: {mend}")
     stat = path.stat()
@@ -177,6 +181,9 @@ def register(
         with atomic_path(target) as temporary:
             shutil.copyfile(path, temporary)
     replace_entry(entry)
-    with atomic_path(Path(str(resources.files("affetto.weights") / "registry.json"))) as temporary:
-        temporary.write_text(registry_text(REGISTRY), encoding="utf-8")
+    listing = Path(str(resources.files("affetto.weights") / "registry.json"))
+    # Others may have added entries while this process was training: keep theirs.
+    listed = parse_registry(listing.read_text(encoding="utf-8")) if listing.exists() else REGISTRY
+    with atomic_path(listing) as temporary:
+        temporary.write_text(registry_text({**listed, weight_id: entry}), encoding="utf-8")
     return entry

@@ -1,4 +1,10 @@
-"""Weight files as torch tensors."""
+"""Weight files as torch tensors, and the tensors of other people's checkpoints."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,3 +25,46 @@ def load_tensors(
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
         raise InvalidInputError(f"{path}: is damaged ({error}): delete it and download it again") from error
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a torch checkpoint, by the names they have there.
+
+    A checkpoint is read without running anything in it: only tensors, numbers and plain containers are allowed. Tensors
+    inside one enclosing entry (`generator`, `state_dict`, `model`, `best_state`) are found. Raises InvalidInputError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file: check the path")
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] == b"{" or path.suffix == ".safetensors":
+        check_safetensors(path)
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+    ) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InvalidInputError(
+            f"{path}: is no checkpoint of tensors alone ({reason}): download it again"
+        ) from error
+    return _tensors_in(held, path)
+
+
+def _tensors_in(held: Any, path: Path) -> dict[str, Tensor]:
+    for inside in ("generator", "state_dict", "model", "best_state"):
+        if isinstance(held, Mapping) and isinstance(held.get(inside), Mapping):
+            held = held[inside]
+    if isinstance(held, Mapping):
+        tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+    raise InvalidInputError(f"{path}: holds no named tensors: give the checkpoint itself")
