@@ -7,11 +7,14 @@ import scipy.fft
 import scipy.interpolate
 from jaxtyping import Float32, Int64
 
-from affetto.generators.voice.controls import BANDS, CONTROL_FPS, band_centres
+from affetto.generators.voice.controls import BANDS, CONTROL_FPS, ControlResidual, band_centres
+from affetto.generators.voice.envelope import NOISE_EDGES_HZ
 
 _FLAT_TO_HZ = 12_000.0  # up to here the highest band's gain holds; it fades to half of it at 24 kHz
 _LONGEST_S = 0.016  # of an impulse response
 _SMOOTHEST_S = 0.005  # quefrency above which a gain has no detail
+_LARGEST_DB = 30.0  # to which the gain of a band is held
+_SILENCE = 1e-9
 _DB = np.log(10.0) / 20.0
 
 
@@ -84,30 +87,42 @@ def add_frames(
             sound[:, start + low : start + high] += parts[:, row, low:high]
 
 
+@lru_cache(maxsize=8)
+def noise_basis(rate: int, size: int) -> Float32[np.ndarray, "band bin"]:
+    """What the three shares of noise mean at the bins of a spectrum: straight lines between the bands' middles."""
+    middles = 0.5 * np.add(NOISE_EDGES_HZ[1:], NOISE_EDGES_HZ[:-1])
+    hertz = np.arange(size // 2 + 1) * (rate / size)
+    return np.stack([np.interp(hertz, middles, row) for row in np.eye(len(middles))]).astype(np.float32)
+
+
 def filtered(
     sound: Float32[np.ndarray, "channel sample"],
     rate: int,
     offset: int,
     frames: Int64[np.ndarray, "frame"],
-    envelope_db: Float32[np.ndarray, "frame 24"],
-    energy_db: Float32[np.ndarray, "frame"],
+    residual: ControlResidual,
+    smoother: Float32[np.ndarray, "channel sample"] | None = None,
+    smoothing: Float32[np.ndarray, "frame 3"] | None = None,
 ) -> Float32[np.ndarray, "channel sample"]:
     """The sound with colour and loudness changed in the given frames, all else untouched bit for bit.
 
-    `offset` is the place of the first sample in the whole recording. The colour leaves the loudness of each frame as
-    it is, `energy_db` alone moves that.
+    `offset` is the place of the first sample in the recording whose frames are numbered; `residual` has one row per
+    frame given. The colour leaves the loudness of each frame as it is, the energy alone moves that. `smoothing` 0..1
+    says how much of `smoother` replaces the sound in the three bands of noise.
     """
     result = sound.copy()
     size = fft_size(rate)
     for rows in np.array_split(np.arange(len(frames)), 1 + len(frames) // 256):
         first, weights = frame_windows(frames[rows], rate)
-        spectrum = scipy.fft.rfft(cut_frames(sound, first - offset, weights), size, axis=2)
-        response = minimum_phase(envelope_db[rows], rate)
-        power = np.square(np.abs(spectrum)).sum(0)
-        before, after = power.sum(1), (power * np.square(np.abs(response))).sum(1)
-        level = np.sqrt((before + 1e-9) / (after + 1e-9)) * np.exp(_DB * energy_db[rows])
-        change = response * level[:, None].astype(np.float32) - 1.0
-        span = first - offset
-        parts = scipy.fft.irfft(spectrum * change, size, axis=2)
-        add_frames(result, span, parts[:, :, : weights.shape[1] + int(_LONGEST_S * rate) + 1])
+        old = scipy.fft.rfft(cut_frames(sound, first - offset, weights), size, axis=2)
+        new = old
+        if smoother is not None and smoothing is not None:
+            other = scipy.fft.rfft(cut_frames(smoother, first - offset, weights), size, axis=2)
+            new = old + (other - old) * (smoothing[rows] @ noise_basis(rate, size))
+        envelope = np.clip(residual.envelope[rows], -_LARGEST_DB, _LARGEST_DB)
+        new = new * minimum_phase(envelope, rate)
+        before, after = (np.square(np.abs(spectrum)).sum((0, 2)) for spectrum in (old, new))
+        gain = np.sqrt((before + _SILENCE) / (after + _SILENCE)) * np.exp(_DB * residual.energy[rows])
+        parts = scipy.fft.irfft(new * gain[:, None].astype(np.float32) - old, size, axis=2)
+        add_frames(result, first - offset, parts[:, :, : weights.shape[1] + int(_LONGEST_S * rate) + 1])
     return result

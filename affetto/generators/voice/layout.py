@@ -1,7 +1,9 @@
 """Which part of the source is heard when: periods for voice, stretches with few joints for everything else."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -58,43 +60,60 @@ def stretches(marks: list[Float[np.ndarray, "mark"]], length: int) -> list[Voice
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Where the places of a part of the recording go: samples from that part's first, in source and output."""
+
+    start: int  # place of the part's first sample in the recording
+    rate: int
+    time_map: TimeMap
+
+    def _whole(self, place: float) -> int:
+        seconds = np.float64((place + self.start) / self.rate)
+        return int(np.round(self.time_map.shift_at(seconds) * self.rate))
+
+    @cached_property
+    def base(self) -> int:
+        """Samples by which the part as a whole comes later."""
+        return self._whole(0)
+
+    def shift(self, place: float) -> int:
+        """Whole samples by which this place comes later than the part's first."""
+        return self._whole(place) - self.base
+
+    def output(self, places: Float[np.ndarray, "*place"]) -> Float[np.ndarray, "*place"]:
+        """Where these places go."""
+        return self.time_map.to_output((places + self.start) / self.rate) * self.rate - self.start - self.base
+
+    def source(self, places: Float[np.ndarray, "*place"] | float) -> Float[np.ndarray, "*place"]:
+        """Which places are heard at these places of the output."""
+        return self.time_map.to_source((places + self.start + self.base) / self.rate) * self.rate - self.start
+
+
 def plan_layout(
     sound: Float32[np.ndarray, "sample"],
-    rate: int,
     voices: list[Voice],
     pitch: Float32[np.ndarray, "frame"],
     moving: Bool[np.ndarray, "frame"],
-    time_map: TimeMap,
-) -> tuple[Layout, int]:
-    """The layout of a recording and the samples of its output.
+    timing: Timing,
+    pins: Sequence[int],
+) -> Layout:
+    """The layout of a part of a recording whose frames begin with its first sample.
 
-    `pitch` is in semitones; `moving` says which frames change pitch or timing at all.
+    `pitch` is in semitones; `moving` says which frames change pitch or timing at all; at the places `pins` source and
+    output meet to the sample, whatever came before.
     """
-    length = len(sound)
-    shift = _Shift(time_map, rate)
     grains = _Grains()
     place = 0
-    for voice in voices:
-        _lay_noise(grains, sound, rate, place, voice.start, moving, shift)
-        _lay_voice(grains, voice, rate, pitch, moving, shift)
-        place = voice.stop
-    _lay_noise(grains, sound, rate, place, length, moving, shift)
-    total = length + shift.whole(length)
-    grains.add(total, length, 1.0, 1.0, COPY)
-    return grains.layout(), total
-
-
-class _Shift:
-    """Samples by which a place in the source comes later in the output."""
-
-    def __init__(self, time_map: TimeMap, rate: int) -> None:
-        self.time_map, self.rate = time_map, rate
-
-    def whole(self, place: float) -> int:
-        return int(np.round(self.time_map.shift_at(np.float64(place / self.rate)) * self.rate))
-
-    def output(self, places: np.ndarray) -> np.ndarray:
-        return self.time_map.to_output(places / self.rate) * self.rate
+    for voice in [*voices, Voice(start=len(sound), stop=len(sound), marks=np.zeros(0))]:
+        for pin in [*(pin for pin in pins if place < pin < voice.start), voice.start]:
+            _lay_noise(grains, sound, place, pin, moving, timing)
+            place = pin
+        if len(voice.marks):
+            _lay_voice(grains, voice, pitch, moving, timing)
+            place = voice.stop
+    grains.add(len(sound) + timing.shift(len(sound)), len(sound), 1.0, 1.0, COPY)
+    return grains.layout()
 
 
 def _moves(moving: np.ndarray, rate: int, start: float, stop: float) -> bool:
@@ -104,23 +123,25 @@ def _moves(moving: np.ndarray, rate: int, start: float, stop: float) -> bool:
 
 
 def _lay_noise(
-    grains: _Grains, sound: np.ndarray, rate: int, start: int, stop: int, moving: np.ndarray, shift: _Shift
+    grains: _Grains, sound: np.ndarray, start: int, stop: int, moving: np.ndarray, timing: Timing
 ) -> None:
     """Copy what has no pitch; where the timing changes, jump to a similar place whenever the drift asks for it."""
     if stop <= start:
         return
-    source, output = start, start + shift.whole(start)
+    rate = timing.rate
+    source, output = start, start + timing.shift(start)
     grains.add(output, source, 1.0, 1.0, COPY)
-    end = stop + shift.whole(stop)
-    if shift.whole(start) == shift.whole(stop) and not _moves(moving, rate, start, stop):
+    end = stop + timing.shift(stop)
+    if timing.shift(start) == timing.shift(stop) and not _moves(moving, rate, start, stop):
         return
     joint, drift = max(2, round(_JOINT_S * rate)), round(_DRIFT_S * rate)
     step = joint
     while output + step + joint < end:
         here = source + step
-        wanted = round(float(shift.time_map.to_source((output + step) / rate)) * rate)
+        wanted = round(float(timing.source(output + step)))
         left = end - (output + step)
-        if abs(wanted - here) >= drift and left > 2 * joint:
+        free = _moves(moving, rate, here, here) and _moves(moving, rate, wanted, wanted)
+        if free and abs(wanted - here) >= drift and left > 2 * joint:
             to = _best_joint(sound, here, wanted, joint, round(_SEARCH_S * rate))
             grains.add(output + step, here, joint, joint, JOINT)
             output, source = output + step + joint, to + joint
@@ -147,20 +168,18 @@ def _best_joint(sound: np.ndarray, here: int, wanted: int, joint: int, reach: in
     return low + int(np.argmax(match / np.sqrt(energy + 1e-9)))
 
 
-def _lay_voice(
-    grains: _Grains, voice: Voice, rate: int, pitch: np.ndarray, moving: np.ndarray, shift: _Shift
-) -> None:
+def _lay_voice(grains: _Grains, voice: Voice, pitch: np.ndarray, moving: np.ndarray, timing: Timing) -> None:
     """Lay the periods of a voiced stretch: untouched ones with a whole shift, the others by their output phase."""
     knots = np.concatenate([[voice.start], voice.marks, [voice.stop]])
-    still = np.array([not _moves(moving, rate, a, b) for a, b in itertools.pairwise(knots)])
+    still = np.array([not _moves(moving, timing.rate, a, b) for a, b in itertools.pairwise(knots)])
     groups = _groups(still)
     for number, (first, last, untouched) in enumerate(groups):
         start = voice.start if first == 0 else np.floor(knots[first])
         if untouched:
-            grains.add(start + shift.whole(start), start, 1.0, 1.0, COPY)
+            grains.add(start + timing.shift(start), start, 1.0, 1.0, COPY)
         else:
             ends = number + 1 < len(groups)
-            _lay_periods(grains, knots, first, last, ends, rate, pitch, shift)
+            _lay_periods(grains, knots, first, last, ends, pitch, timing)
 
 
 def _groups(still: np.ndarray) -> list[tuple[int, int, bool]]:
@@ -180,9 +199,8 @@ def _lay_periods(
     first: int,
     last: int,
     tied: bool,
-    rate: int,
     pitch: np.ndarray,
-    shift: _Shift,
+    timing: Timing,
 ) -> None:
     """Lay out intervals `first` to `last`: as many periods as the new pitch asks for, each from the nearest mark.
 
@@ -190,11 +208,11 @@ def _lay_periods(
     """
     edge = knots[first : last + 1].copy()
     edge[0] = np.floor(edge[0]) if first else edge[0]
-    goal = shift.output(edge)
-    goal[0] = edge[0] + shift.whole(edge[0])
-    goal[-1] = edge[-1] + shift.whole(edge[-1])
+    goal = timing.output(edge)
+    goal[0] = edge[0] + timing.shift(edge[0])
+    goal[-1] = edge[-1] + timing.shift(edge[-1])
     middle = 0.5 * (edge[1:] + edge[:-1])
-    ratio = 2.0 ** (np.interp(middle * (CONTROL_FPS / rate), np.arange(len(pitch)), pitch) / 12.0)
+    ratio = 2.0 ** (np.interp(middle * (CONTROL_FPS / timing.rate), np.arange(len(pitch)), pitch) / 12.0)
     phase = np.concatenate([[0.0], np.cumsum(ratio * np.diff(goal) / np.diff(edge))])
     if tied:
         phase *= max(1.0, np.round(phase[-1])) / phase[-1]
@@ -207,3 +225,21 @@ def _lay_periods(
         before = spans[max(mark - 1, 0)]
         after = spans[min(mark, len(spans) - 1)]
         grains.add(float(k), float(knots[mark]), float(before), float(after), PERIOD)
+
+
+def neighbouring_periods(voices: list[Voice], length: int, step: int) -> Layout:
+    """The layout that shows at each mark the period `step` marks on, and everything else as it is."""
+    grains = _Grains()
+    place = 0
+    for voice in voices:
+        grains.add(place, place, 1.0, 1.0, COPY)
+        grains.add(voice.start, voice.start, 1.0, voice.marks[0] - voice.start, PERIOD)
+        knots = np.concatenate([[voice.start], voice.marks, [voice.stop]])
+        spans = np.diff(knots)
+        for number in range(1, len(knots) - 1):
+            other = int(np.clip(number + step, 1, len(knots) - 2))
+            grains.add(knots[number], knots[other], spans[other - 1], spans[other], PERIOD)
+        place = voice.stop
+    grains.add(place, place, 1.0, 1.0, COPY)
+    grains.add(length, length, 1.0, 1.0, COPY)
+    return grains.layout()
