@@ -6,10 +6,11 @@ them, so that a file made to exhaust a reader costs little. The writer gives the
 
 import dataclasses
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import symusic
@@ -39,7 +40,7 @@ CONTROL = np.dtype([("beat", "f8"), ("track", "i2"), ("number", "i2"), ("value",
 SymusicScore = ScoreTick | ScoreQuarter | ScoreSecond
 
 
-def note_array(rows: list[tuple[float, float, int, int, int]] | np.ndarray) -> np.ndarray:
+def note_array(rows: Sequence[tuple[Any, ...]] | np.ndarray) -> np.ndarray:
     """Notes (start, duration, pitch, velocity, track) as a structured array in the order a score keeps."""
     notes = np.array(rows, NOTE)
     return notes[np.lexsort((notes["duration"], notes["track"], notes["pitch"], notes["start"]))]
@@ -87,13 +88,13 @@ class Score:
         """The time in seconds of each beat, through the tempo map; beat 0 is second 0."""
         at, seconds, (_, last) = self._clock
         beats = np.asarray(beats, np.float64)
-        return np.interp(beats, at, seconds) + np.maximum(beats - at[-1], 0.0) * last
+        return np.asarray(np.interp(beats, at, seconds) + np.maximum(beats - at[-1], 0.0) * last)
 
     def beats_of(self, seconds: float | np.ndarray) -> np.ndarray:
         """The beat at each time in seconds; the inverse of `seconds_of`."""
         at, known, (_, last) = self._clock
         seconds = np.asarray(seconds, np.float64)
-        return np.interp(seconds, known, at) + np.maximum(seconds - known[-1], 0.0) / last
+        return np.asarray(np.interp(seconds, known, at) + np.maximum(seconds - known[-1], 0.0) / last)
 
     @property
     def beats(self) -> float:
@@ -130,38 +131,44 @@ def load_midi(path: str | Path) -> Score:
     bytes, tracks, notes, controllers or hours than music has, or with a note longer than ten minutes.
     """
     path = Path(path)
-    size = checked_size(path, MAX_BYTES, kind="MIDI file")
-    data = path.read_bytes()
-    _check_header(data, size, path)
+    checked_size(path, MAX_BYTES, kind="MIDI file")
+    return parse_midi(path.read_bytes(), name=str(path))
+
+
+def parse_midi(data: bytes, *, name: str) -> Score:
+    """The score in the bytes of a standard MIDI file called `name`; raises like `load_midi`."""
+    if len(data) > MAX_BYTES:
+        raise InvalidInputError(f"{name}: exceeds {MAX_BYTES >> 20} MiB: cut it into parts")
+    _check_header(data, name)
     try:
         parsed = cast(ScoreTick, symusic.Score.from_midi(data))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise InvalidInputError(
-            f"{path}: damaged MIDI ({str(error).splitlines()[0][:80]}): export it again"
-        ) from error
-    return score_from_symusic(parsed, name=str(path))
+        reason = str(error).splitlines()[0][:80]
+        raise InvalidInputError(f"{name}: damaged MIDI ({reason}): export it again") from error
+    return score_from_symusic(parsed, name=name)
 
 
-def _check_header(data: bytes, size: int, path: Path) -> None:
+def _check_header(data: bytes, name: str) -> None:
     """Raise unless the header is MIDI's and the track chunks it promises lie in the file."""
     if data[:4] != b"MThd":
-        raise InvalidInputError(f"{path}: no MIDI file (it does not begin with MThd): export it as .mid")
+        raise InvalidInputError(f"{name}: no MIDI file (it does not begin with MThd): export it as .mid")
+    size = len(data)
     if size < 14:
-        raise InvalidInputError(f"{path}: is cut off within its header: export it again")
+        raise InvalidInputError(f"{name}: is cut off within its header: export it again")
     length, kind, tracks, division = struct.unpack(">IHHH", data[4:14])
-    if length < 6 or kind > 2 or tracks == 0:
-        raise InvalidInputError(f"{path}: its MIDI header is damaged or holds no track: export it again")
+    if length < 6 or kind > 2:
+        raise InvalidInputError(f"{name}: its MIDI header is damaged: export it again")
     if division & 0x8000 or division == 0:
         raise InvalidInputError(
-            f"{path}: counts time in film frames, not in beats: export it with ticks per beat"
+            f"{name}: counts time in film frames, not in beats: export it with ticks per beat"
         )
     if tracks > MAX_TRACKS:
-        raise InvalidInputError(f"{path}: {tracks} tracks exceed {MAX_TRACKS}: merge them")
+        raise InvalidInputError(f"{name}: {tracks} tracks exceed {MAX_TRACKS}: merge them")
     at = 8 + length
     while at + 8 <= size:
         held = int.from_bytes(data[at + 4 : at + 8], "big")
         if data[at : at + 4] == b"MTrk" and at + 8 + held > size:
-            raise InvalidInputError(f"{path}: is cut off within a track: copy or export it again")
+            raise InvalidInputError(f"{name}: is cut off within a track: copy or export it again")
         at += 8 + held
 
 

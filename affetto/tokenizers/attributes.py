@@ -99,7 +99,7 @@ def bar_keys(words: Words) -> Float64[np.ndarray, "bar 12"]:
     classes = (words.vocabulary.values[PITCH][ids[:, PITCH]]).astype(np.int64) % 12
     lengths = words.vocabulary.values[DURATION][ids[:, DURATION]]
     flat = np.bincount(words.bars[note] * 12 + classes, lengths, minlength=bars * 12)
-    return correlate1d(flat.reshape(bars, 12), _KEY_NEAR, axis=0, mode="constant")
+    return correlate1d(flat.astype(np.float64).reshape(bars, 12), _KEY_NEAR, axis=0, mode="constant")
 
 
 def _bar_bpm(words: Words) -> np.ndarray:

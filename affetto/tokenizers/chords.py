@@ -1,6 +1,7 @@
 """Chords and keys of a score, by templates and the best path through them."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,9 @@ def beat_chroma(score: Score) -> tuple[Float64[np.ndarray, "beat 12"], Int64[np.
     """How long each pitch class sounds in each beat, and the lowest pitch class there (-1: none)."""
     notes = score.pitched().notes
     start = np.round(notes["start"] * STEPS_PER_BEAT).astype(np.int64)
-    end = np.maximum(np.round((notes["start"] + notes["duration"]) * STEPS_PER_BEAT).astype(np.int64), start + 1)
+    end = np.maximum(
+        np.round((notes["start"] + notes["duration"]) * STEPS_PER_BEAT).astype(np.int64), start + 1
+    )
     beats = -(-int(end.max(initial=0)) // STEPS_PER_BEAT)
     edges = np.zeros((beats * STEPS_PER_BEAT + 1, 128), np.int32)
     np.add.at(edges, (start, notes["pitch"]), 1)
@@ -114,7 +117,7 @@ def _strong_beats(score: Score, beats: int) -> Bool[np.ndarray, "beat"]:
     """The beats at which a bar, or the second half of one of four beats, begins."""
     strong = np.zeros(beats, bool)
     changes = [*score.meters, (float("inf"), 4, 4)]
-    for (at, top, bottom), (until, _, _) in zip(changes, changes[1:], strict=False):
+    for (at, top, bottom), (until, _, _) in itertools.pairwise(changes):
         bar = max(round(4 * top / bottom), 1)
         stride = bar // 2 if bar % 2 == 0 and bar > 2 else bar
         strong[round(at) : int(min(until, beats)) : stride] = True

@@ -78,15 +78,15 @@ class Vocabulary:
 
     def tempo_ids(self, bpm: float | np.ndarray) -> np.ndarray:
         """The nearest tempo id."""
-        return 2 + _nearest(self.tempos, bpm)
+        return np.asarray(2 + _nearest(self.tempos, bpm))
 
     def duration_ids(self, steps: float | np.ndarray) -> np.ndarray:
         """The nearest duration id, at least a sixteenth."""
-        return 1 + _nearest(self.durations, steps)
+        return np.asarray(1 + _nearest(self.durations, steps))
 
     def velocity_ids(self, velocity: float | np.ndarray) -> np.ndarray:
         """The nearest velocity id."""
-        return 1 + _nearest(self.velocities, velocity)
+        return np.asarray(1 + _nearest(self.velocities, velocity))
 
     def pitch_ids(self, pitch: np.ndarray) -> np.ndarray:
         """The pitch id, 0 for pitches that have none."""
@@ -107,7 +107,7 @@ class Vocabulary:
 
 def _nearest(values: tuple[int, ...], wanted: float | np.ndarray) -> np.ndarray:
     edges = (np.array(values[1:], np.float64) + np.array(values[:-1], np.float64)) / 2
-    return np.searchsorted(edges, np.asarray(wanted, np.float64), side="right")
+    return np.asarray(np.searchsorted(edges, np.asarray(wanted, np.float64), side="right"))
 
 
 def chord_id(name: str) -> int:

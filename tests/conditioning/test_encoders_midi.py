@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affetto.conditioning.encoders.base import EmotionEncoder
-from affetto.conditioning.encoders.midi import MidiEncoder, attributes
+from affetto.conditioning.encoders.midi import MidiEncoder
+from affetto.media.music import attributes_of
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 ENCODER = MidiEncoder()
@@ -103,7 +104,7 @@ def test_missing_files_and_impossible_windows_are_refused(tmp_path):
 )
 @settings(deadline=None, max_examples=40)
 def test_any_notes_give_finite_attributes(rows):
-    found = attributes(np.array(rows, np.float64).reshape(-1, 4))
+    found = attributes_of(np.array(rows, np.float64).reshape(-1, 4))
     assert found is None or np.isfinite([found.density, found.major, found.clarity, found.duration]).all()
 
 

@@ -19,7 +19,7 @@ from affetto.runtime.progress import ProgressCallback, ProgressEvent
 from affetto.tokenizers.attributes import BarAttributes, bar_attributes
 from affetto.tokenizers.chords import bar_key_path
 from affetto.tokenizers.compound import Words, encode
-from affetto.tokenizers.vocabulary import CHORD, EMBEDDED, FAMILY, METRICAL, NOTE_WORD, PITCH, TEMPO, VELOCITY
+from affetto.tokenizers.vocabulary import CHORD, FAMILY, METRICAL, NOTE_WORD, PITCH, TEMPO, VELOCITY
 
 SPLITS = ("train", "validation", "test")
 _HELD_OUT = 0.05  # of the groups, for validation and again for test
@@ -190,7 +190,9 @@ def assembled(songs: list[tuple[Song, Words]]) -> MusicData:
         words=np.concatenate([words.ids for words in pieces]).astype(np.uint8),
         song_words=lengths.astype(np.int32),
         song_bars=np.cumsum([0, *(len(each) for each in bars)]).astype(np.int32),
-        bar_words=np.concatenate([each + at for each, at in zip(bars, lengths, strict=False)]).astype(np.int32),
+        bar_words=np.concatenate([each + at for each, at in zip(bars, lengths, strict=False)]).astype(
+            np.int32
+        ),
         bar_keys=np.concatenate([bar_key_path(words) for words in pieces]).astype(np.uint8),
         bar_vad=np.concatenate([each.vad() for each in read]).astype(np.float16),
         bar_attributes=np.concatenate([each.stack() for each in read]).astype(np.float16),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 
 from affetto.media.midi import NOTE, Score, TrackInfo, note_array, parse_midi
 from affetto.runtime.errors import InvalidInputError
@@ -26,7 +26,15 @@ _QUALITY = {
     "maj": "M", "min": "m", "dim": "o", "aug": "+", "7": "7", "maj7": "M7", "min7": "m7", "dim7": "o7", "hdim7": "/o7",
     "sus2": "sus2", "sus4": "sus4", "sus4(b7)": "sus4", "maj6": "M", "min6": "m", "minmaj7": "m",
 }  # fmt: skip
-_SPLIT = {1: (1,), 2: (2,), 3: (3,), 4: (4,), 5: (5,), 6: (3, 3), 7: (4, 3)}  # beats between down-beats -> bars
+_SPLIT = {
+    1: (1,),
+    2: (2,),
+    3: (3,),
+    4: (4,),
+    5: (5,),
+    6: (3, 3),
+    7: (4, 3),
+}  # beats between down-beats -> bars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +92,7 @@ def on_beats(
     timed = score.timed_notes()
     marks = np.flatnonzero(beats[:, 2] > 0)
     bars, lengths = bar_grid(marks, len(times))
-    first = beats_at(times, timed[:, 0].min(initial=0.0)) + 0.5 / STEPS_PER_BEAT
+    first = float(beats_at(times, timed[:1, 0].sum())) + 0.5 / STEPS_PER_BEAT
     while len(bars) > 1 and bars[1] <= first:  # leading silence
         bars, lengths = bars[1:], lengths[1:]
     while bars[0] > first:  # an upbeat
@@ -111,13 +119,13 @@ def on_beats(
     )
 
 
-def beats_at(times: Float[np.ndarray, "beat"], seconds: float | np.ndarray) -> Float64[np.ndarray, "..."]:
+def beats_at(times: Float[np.ndarray, "beat"], seconds: float | np.ndarray) -> np.ndarray:
     """The (fractional) beat at each second; beyond the first and last beat at their pace."""
     seconds = np.asarray(seconds, np.float64)
     inside = np.interp(seconds, times, np.arange(len(times)))
     before = np.minimum(seconds - times[0], 0.0) / (times[1] - times[0])
     after = np.maximum(seconds - times[-1], 0.0) / (times[-1] - times[-2])
-    return inside + before + after
+    return np.asarray(inside + before + after)
 
 
 def bar_grid(
@@ -126,22 +134,23 @@ def bar_grid(
     """The first beat and the beats of each bar; gaps between down-beats become bars of two to five beats."""
     if len(marks) < 2:
         marks = np.arange(int(marks[0]) if len(marks) else 0, beats + 4, 4)
-    common = int(np.bincount(np.diff(marks)).argmax())
-    usual = _SPLIT.get(common, (4,))
+    gaps = np.diff(marks)
+    common = int(np.bincount(gaps[gaps > 1]).argmax()) if (gaps > 1).any() else 4
+    usual = _SPLIT.get(common, (4,))[0]
     lengths: list[int] = []
     carried = 0  # a bar of one beat joins the next
-    for gap in np.diff(marks).tolist():
+    for gap in gaps.tolist():
         left = gap + carried
         carried = 0
         while left > 7:
-            lengths.append(usual[0])
-            left -= usual[0]
+            lengths.append(usual)
+            left -= usual
         if left == 1:
             carried = 1
         elif left:
             lengths.extend(_SPLIT[left])
     tail = beats + 4 - int(marks[-1])
-    lengths.extend([usual[0] if usual[0] > 1 else 4] * max(-(-(tail + carried) // max(usual[0], 2)), 1))
+    lengths.extend([usual] * max(-(-(tail + carried) // usual), 1))
     sizes = np.array(lengths, np.int64)
     return int(marks[0]) + np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes
 
@@ -182,7 +191,9 @@ def chorale_score(grid: Int64[np.ndarray, "step 4"]) -> Score:
         line = grid[:, voice]
         begins = np.flatnonzero(np.diff(line, prepend=-1))
         ends = np.append(begins[1:], len(line))
-        held.extend((int(a), int(min(b - a, 16)), int(line[a]), voice) for a, b in zip(begins, ends, strict=True))
+        held.extend(
+            (int(a), int(min(b - a, 16)), int(line[a]), voice) for a, b in zip(begins, ends, strict=True)
+        )
     held = [each for each in held if each[2] > 0]
     weight = np.zeros(len(grid))
     for begin, length, _, voice in held:
@@ -202,6 +213,4 @@ def chorale_score(grid: Int64[np.ndarray, "step 4"]) -> Score:
         )
         for begin, length, pitch, voice in held
     ]
-    return Score(
-        notes=note_array(rows), tracks=VOICES, tempos=((0.0, 80.0),), meters=((0.0, steps // 4, 4),)
-    )
+    return Score(notes=note_array(rows), tracks=VOICES, tempos=((0.0, 80.0),), meters=((0.0, steps // 4, 4),))
