@@ -3,29 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from einops import reduce
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from affetto.generators.voice.controls import BANDS, band_centres
+from affetto.generators.voice.bank import VoiceBank
+from affetto.generators.voice.controls import BANDS, VoiceControls, band_centres
 from affetto.generators.voice.pairs import ENVELOPE, GROUPS, Take, align, pair_residual
 from affetto.generators.voice.residual_net import FACTOR
-from affetto.generators.voice.speaker import STATISTICS, normalised, speaker_statistics
-from affetto.media.mel import hz_to_mel
-
-
-class Directions(Protocol):
-    """What a bank of emotions knows: the mean residual and the way in embedding space, for weights over its names."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    def mean_residual(self, weights: Float[np.ndarray, "frame name"]) -> Float[np.ndarray, "frame 30"]: ...
-    def direction(
-        self, weights: Float[np.ndarray, "name"], place: Float[np.ndarray, "256"]
-    ) -> Float[np.ndarray, "256"]: ...
+from affetto.generators.voice.speaker import STATISTICS, SpeakerStatistics, normalised, speaker_statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +24,7 @@ class PairExample:
     source: Float[np.ndarray, "frame 30"]  # normalised controls
     residual: Float[np.ndarray, "frame 30"]
     trust: Float[np.ndarray, "frame 5"]
-    mean: Float[np.ndarray, "30"]  # the prior mean of the pair
+    mean: Float[np.ndarray, "frame 30"]  # the prior mean: what the linear bank would do
     speaker: Float[np.ndarray, "31"]
     place: Float[np.ndarray, "256"]  # e_s
     taken: Float[np.ndarray, "256"]  # from e_s to the embedding of the target take
@@ -50,12 +39,12 @@ class PairExample:
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualBatch:
-    """Crops of pairs as tensors; `mean` is that of each frame, constant over a crop."""
+    """Crops of pairs as tensors; `mean` is the prior mean of each frame."""
 
     source: Float[Tensor, "clip frame 30"]
     residual: Float[Tensor, "clip frame 30"]
     trust: Float[Tensor, "clip frame 30"]
-    mean: Float[Tensor, "clip 1 30"]
+    mean: Float[Tensor, "clip frame 30"]
     speaker: Float[Tensor, "clip 31"]
     place: Float[Tensor, "clip 256"]
     target: Float[Tensor, "clip 1 256"]
@@ -69,7 +58,7 @@ class ResidualBatch:
         tokens = self.source.shape[1] // FACTOR
         return {
             "source": self.source,
-            "mean": self.mean.expand(-1, tokens, -1),
+            "mean": reduce(self.mean, "b (t n) c -> b t c", "mean", n=FACTOR),
             "speaker": self.speaker,
             "place": self.place,
             "target": self.target.expand(-1, tokens, -1),
@@ -77,7 +66,7 @@ class ResidualBatch:
 
 
 def build_examples(
-    takes: Sequence[Take], bank: Directions, *, neutral_only: bool = False
+    takes: Sequence[Take], bank: VoiceBank, *, neutral_only: bool = False
 ) -> list[PairExample]:
     """Every ordered pair of takes of one sentence by one speaker; `neutral_only` keeps those from neutral to an emotion."""
     groups: dict[tuple[str, str], list[Take]] = {}
@@ -93,19 +82,32 @@ def build_examples(
     ]
 
 
-def one_hot(bank: Directions, emotion: str) -> Float[np.ndarray, "name"]:
+def one_hot(bank: VoiceBank, emotion: str) -> Float[np.ndarray, "name"]:
     """Weight 1 for an emotion of the bank, all zeros for neutral."""
     return np.array([float(name == emotion) for name in bank.names], np.float64)
 
 
-def _example(source: Take, target: Take, bank: Directions) -> PairExample | None:
+def prior_mean(
+    bank: VoiceBank,
+    controls: VoiceControls,
+    speaker: SpeakerStatistics,
+    weights: Float[np.ndarray, "*frame name"],
+) -> Float32[np.ndarray, "frame 30"]:
+    """What the bank's linear engine would do to each frame: where the flow starts."""
+    rows = np.broadcast_to(weights, (len(controls), len(bank.names)))
+    return bank.linear_residual(controls, rows, speaker=speaker).stack()
+
+
+def _example(source: Take, target: Take, bank: VoiceBank) -> PairExample | None:
     found = pair_residual(source, target, align(source, target))
     if found.trust[:, 1].sum() < 40:
         return None
     here, there = one_hot(bank, source.emotion), one_hot(bank, target.emotion)
-    mean = (bank.mean_residual(there[None]) - bank.mean_residual(here[None]))[0]
     known = bank.direction(there, source.embedding) - bank.direction(here, source.embedding)
     speaker = speaker_statistics(source.controls)
+    mean = prior_mean(bank, source.controls, speaker, there) - prior_mean(
+        bank, source.controls, speaker, here
+    )
     return PairExample(
         source=normalised(source.controls, speaker),
         residual=found.residual,
@@ -160,8 +162,8 @@ def _varied(example: PairExample, rng: np.random.Generator, frames: int) -> dict
     source[:, 3 : 3 + BANDS] = source[:, 3 : 3 + BANDS] @ bands
     residual[:, ENVELOPE] = residual[:, ENVELOPE] @ bands
     residual[:, ENVELOPE] -= residual[:, ENVELOPE].mean(axis=1, keepdims=True)
-    mean = example.mean.copy()
-    mean[ENVELOPE] = mean[ENVELOPE] @ bands
+    mean = _resampled(example.mean, position)
+    mean[:, ENVELOPE] = mean[:, ENVELOPE] @ bands
     speaker = example.speaker + 0.15 * rng.standard_normal(STATISTICS).astype(np.float32)
     speaker[0] += rng.uniform(-0.5, 0.5)
     share = rng.uniform() if rng.uniform() < 0.7 else 0.0  # how much of the take's own way, beside the bank's
@@ -174,7 +176,7 @@ def _varied(example: PairExample, rng: np.random.Generator, frames: int) -> dict
             "source": source,
             "residual": residual,
             "trust": _columns(trust) * example.weight,
-            "mean": mean[None],
+            "mean": mean,
             "speaker": speaker,
             "place": place,
             "target": (place + strength * way)[None],
@@ -185,29 +187,25 @@ def _varied(example: PairExample, rng: np.random.Generator, frames: int) -> dict
 
 def example_batch(examples: Sequence[PairExample], *, frames: int = 480) -> ResidualBatch:
     """Pairs as they are, from their beginnings, moved by the bank's directions at full strength."""
-    rows = []
-    for example in examples:
-        rows.append(
-            _padded(
-                {
-                    "source": example.source[:frames],
-                    "residual": example.residual[:frames],
-                    "trust": example.trust_columns()[:frames],
-                    "mean": example.mean[None],
-                    "speaker": example.speaker,
-                    "place": example.place,
-                    "target": (example.place + example.known)[None],
-                },
-                frames,
-            )
-        )
-    return _stacked(rows)
+    return _stacked([_padded(_plain(example, frames), frames) for example in examples])
+
+
+def _plain(example: PairExample, frames: int) -> dict[str, np.ndarray]:
+    return {
+        "source": example.source[:frames],
+        "residual": example.residual[:frames],
+        "trust": example.trust_columns()[:frames],
+        "mean": example.mean[:frames],
+        "speaker": example.speaker,
+        "place": example.place,
+        "target": (example.place + example.known)[None],
+    }
 
 
 def _padded(row: dict[str, np.ndarray], frames: int) -> dict[str, np.ndarray]:
-    for name in ("source", "residual", "trust"):
+    for name in ("source", "residual", "trust", "mean"):
         missing = frames - len(row[name])
-        mode = {"mode": "constant"} if name != "source" else {"mode": "edge"}
+        mode = {"mode": "constant"} if name not in ("source", "mean") else {"mode": "edge"}
         row[name] = np.pad(row[name], ((0, missing), (0, 0)), **mode)
     return row
 
@@ -229,8 +227,7 @@ def _resampled(
 def _warped_bands(factor: float) -> Float[np.ndarray, "24 24"]:
     """The matrix that reads an envelope at frequencies `factor` times as high: another length of the vocal tract."""
     centres = band_centres()
-    mel = hz_to_mel(centres)
-    at = np.interp(hz_to_mel(centres * factor), mel, np.arange(BANDS))
+    at = np.interp(centres * factor, centres, np.arange(BANDS))
     low = np.minimum(at.astype(np.int64), BANDS - 2)
     matrix = np.zeros((BANDS, BANDS))
     matrix[low, np.arange(BANDS)] = 1 - (at - low)

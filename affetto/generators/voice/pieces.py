@@ -1,0 +1,109 @@
+"""Long recordings in pieces: where to cut, what to refuse, and peaks kept below full scale."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32
+from scipy.ndimage import gaussian_filter1d, minimum_filter1d
+
+from affetto.generators.voice.controls import CONTROL_FPS, VoiceControls
+from affetto.generators.voice.residual_net import FACTOR
+from affetto.generators.voice.speaker import SpeakerStatistics
+from affetto.media.audio import MAX_CHANNELS, Audio
+from affetto.runtime.errors import InvalidInputError
+
+MIN_SECONDS = 0.2
+RATES_HZ = (8_000, 192_000)
+SHORTEST_S, LONGEST_S = 8.0, 24.0
+"""A long recording is cut at its quietest moment between these two."""
+
+MARGIN = 50 * FACTOR  # frames of context on both sides of a piece
+_VOICED_S = 0.1  # less voice than this is none
+_CLIPPED = 1e-4  # share of samples at full scale that deserves a warning
+_CEILING = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Frames `start` to `stop` are decided, `low` to `high` are looked at; all but the last are multiples of four."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def cut_at(energy: Float[np.ndarray, "frame"]) -> int:
+    """The frame, a multiple of four, at which to end a piece that begins at frame 0: all frames when they are few."""
+    longest, shortest = round(LONGEST_S * CONTROL_FPS), round(SHORTEST_S * CONTROL_FPS)
+    if len(energy) <= longest:
+        return len(energy)
+    smooth = gaussian_filter1d(energy[:longest].astype(np.float64), 8.0, mode="nearest")
+    return (shortest + int(np.argmin(smooth[shortest:]))) // FACTOR * FACTOR
+
+
+def windows(controls: VoiceControls) -> list[Window]:
+    """The pieces of a recording, cut where it is quiet, with margins."""
+    total, start = len(controls), 0
+    found: list[Window] = []
+    while start < total:
+        stop = start + cut_at(controls.energy[start:])
+        found.append(
+            Window(start=start, stop=stop, low=max(0, start - MARGIN), high=min(total, stop + MARGIN))
+        )
+        start = stop
+    return found
+
+
+def check_speech(audio: Audio) -> None:
+    """Raise InvalidInputError unless the sound can be converted: finite, long and loud enough, of a usual rate."""
+    where = audio.path or "the sound"
+    if audio.samples.shape[0] > MAX_CHANNELS:
+        raise InvalidInputError(
+            f"{where}: {audio.samples.shape[0]} channels exceed {MAX_CHANNELS}: mix it down"
+        )
+    if not RATES_HZ[0] <= audio.rate <= RATES_HZ[1]:
+        raise InvalidInputError(
+            f"{where}: {audio.rate} Hz is outside {RATES_HZ[0]}..{RATES_HZ[1]} Hz: resample it"
+        )
+    if not np.isfinite(audio.samples).all():
+        raise InvalidInputError(f"{where}: holds NaN or infinite samples: export it again")
+    if audio.seconds < MIN_SECONDS:
+        raise InvalidInputError(
+            f"{where}: lasts {audio.seconds:.3f} s: give at least {MIN_SECONDS} s of speech"
+        )
+    if audio.is_silent:
+        raise InvalidInputError(f"{where}: is silent (below -80 dB throughout): check the recording")
+
+
+def check_voiced(path: Path | None, speaker: SpeakerStatistics) -> None:
+    """Raise InvalidInputError where hardly anything has a pitch."""
+    if speaker.voiced_seconds < _VOICED_S:
+        raise InvalidInputError(
+            f"{path or 'the sound'}: holds no voice with a pitch: give a recording of speech"
+        )
+
+
+def clipping_warning(audio: Audio) -> str | None:
+    """A line about samples at full scale, when they are many enough to be heard."""
+    share = float(np.mean(np.abs(audio.samples) >= 0.999))
+    if share < _CLIPPED:
+        return None
+    return f"{audio.path or 'the sound'}: {100 * share:.2f} % of its samples are clipped: record it softer"
+
+
+def unclipped(
+    samples: Float32[np.ndarray, "channel sample"], ceiling: float, rate: int
+) -> Float32[np.ndarray, "channel sample"]:
+    """The sound turned down for a few milliseconds wherever it would pass `ceiling` (at least .99)."""
+    ceiling = max(ceiling, _CEILING)
+    peak = np.abs(samples).max(axis=0)
+    if not len(peak) or float(peak.max()) <= ceiling:
+        return samples
+    width = max(3, round(0.005 * rate)) | 1
+    gain = np.minimum(1.0, ceiling / np.maximum(peak, 1e-9))
+    held = minimum_filter1d(gain, 2 * width + 1, mode="nearest")
+    taps = np.hanning(2 * width + 1)[1:-1]
+    smooth = np.convolve(np.pad(held, width - 1, mode="edge"), taps / taps.sum(), mode="valid")
+    return np.clip(samples * smooth, -ceiling, ceiling).astype(np.float32)

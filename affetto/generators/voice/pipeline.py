@@ -1,0 +1,332 @@
+"""`VoiceConverter`: a recording and an emotion in, the same words in the same voice, sounding so, out."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from affetto.conditioning.emotion import Emotion
+from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
+from affetto.conditioning.track import EmotionTrack, as_track
+from affetto.generators.voice.adapter import VoiceCourse, voice_course
+from affetto.generators.voice.bank import VoiceBank
+from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, VoiceControls, analyse
+from affetto.generators.voice.limits import keep_loudness, limited
+from affetto.generators.voice.pieces import (
+    Window,
+    check_speech,
+    check_voiced,
+    clipping_warning,
+    unclipped,
+    windows,
+)
+from affetto.generators.voice.render import render
+from affetto.generators.voice.residual_flow import ResidualFlow
+from affetto.generators.voice.speaker import SpeakerStatistics, speaker_statistics
+from affetto.generators.voice.time_map import TimeMap
+from affetto.media.audio import Audio, load_audio, save_audio
+from affetto.runtime.device import resolve_device, resolve_dtype
+from affetto.runtime.errors import MissingResourceError, UsageError
+from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+
+GAINS: Mapping[str, float] = {}
+"""By how much the residual of full strength is multiplied for each emotion; chosen on the validation speakers."""
+
+_OVERDRIVE = 0.6  # how much of a strength beyond 1 is let through
+
+Speech = Audio | str | Path
+Feeling = str | Emotion | EmotionTrack | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceOptions:
+    """How a conversion is made; all but `strength` and `level` matter little to a first try.
+
+    `strength` 0..2 multiplies the track's intensities, `level` 0..2 says how much of the emotion's loudness is let
+    through (0 keeps the loudness of the source), `variety` 0..1 how far the flow strays from its likeliest course.
+    """
+
+    strength: float = 1.0
+    level: float = 0.0
+    keep_timing: bool = False
+    seed: int = 0
+    steps: int = 6
+    variety: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("strength", 0.0, 2.0), ("level", 0.0, 2.0), ("variety", 0.0, 1.0)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"{name} must lie in {low:g}..{high:g}, got {value:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoicePlan:
+    """All that decides a conversion, before a sample changes; edit it with `dataclasses.replace`, then `perform` it."""
+
+    audio: Audio
+    controls: VoiceControls
+    speaker: SpeakerStatistics
+    track: EmotionTrack
+    residual: ControlResidual
+    options: VoiceOptions
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def time_map(self) -> TimeMap:
+        """Where each moment of the source will go."""
+        if self.options.keep_timing or not np.any(self.residual.log_rate):
+            return TimeMap.identity(self.audio.seconds)
+        return TimeMap.from_log_rate(self.residual.log_rate, CONTROL_FPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceConversion:
+    """The converted recording, the one it was made from, and where each moment went."""
+
+    audio: Audio
+    source: Audio
+    time_map: TimeMap
+    plan: VoicePlan
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, a line each: clipping in the source, overdriven emotion."""
+        return self.plan.warnings
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a .wav or .flac file, or the time map as .json."""
+        if Path(path).suffix.lower() == ".json":
+            return self.time_map.save(path)
+        return save_audio(path, self.audio, overwrite=overwrite)
+
+    def report(self, path: str | Path) -> Path:
+        """Draw source and result, one above the other, as a picture."""
+        from affetto.generators.voice.report import draw_report  # matplotlib is heavy and seldom wanted
+
+        return draw_report(
+            self.source,
+            self.audio,
+            path,
+            track=self.plan.track,
+            strength=self.plan.options.strength,
+            time_map=self.time_map,
+        )
+
+
+class VoiceConverter:
+    """Gives a recording another emotion, after EmoReg (Gudmalwar et al. 2025): a residual on the source's own controls.
+
+    What moves is found by a flow from the bank's mean residual, told where the emotion stands in embedding space and
+    where it shall go. Strength 0 returns the very samples.
+    """
+
+    def __init__(
+        self, embedder: VoiceEmbedder, bank: VoiceBank, flow: ResidualFlow, *, device: torch.device
+    ) -> None:
+        self._embedder = embedder
+        self._bank = bank
+        self._flow = flow
+        self.device = device
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "embedded",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        **options: Any,
+    ) -> "VoiceConverter":
+        """Load the `embedded` models, or `emoreg` (the published architecture with weights of the user's own).
+
+        `options` go to the EmoReg converter, which is called like this one. Raises MissingResourceError for another name.
+        """
+        if str(name) == "emoreg":
+            module = importlib.import_module("affetto.generators.voice.full.emoreg")
+            return module.EmoRegConverter.from_pretrained(device=device, dtype=dtype, **options)
+        if str(name) != "embedded" or options:
+            raise MissingResourceError(f"no voice converter {str(name)!r} here: use 'embedded' or 'emoreg'")
+        where = resolve_device(device)
+        precision = resolve_dtype(dtype, where)
+        return cls(
+            VoiceEmbedder.from_pretrained(device=where, dtype=precision),
+            VoiceBank.from_pretrained("embedded"),
+            ResidualFlow.from_pretrained("embedded", device=where, dtype=precision),
+            device=where,
+        )
+
+    def __call__(
+        self,
+        audio: Speech,
+        emotion: Feeling,
+        *,
+        strength: float = 1.0,
+        level: float = 0.0,
+        keep_timing: bool = False,
+        seed: int = 0,
+        steps: int = 6,
+        variety: float = 0.5,
+        bank: VoiceBank | str | Path | None = None,
+        callback_on_step_end: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> VoiceConversion:
+        """`audio` said with `emotion` (text form, value or track over its time), as `VoiceOptions` tells.
+
+        `bank` takes the emotions of another bank file. The same seed gives the same samples on the same machine. Raises
+        InvalidInputError for sound that is too short, silent, or holds no voice.
+        """
+        options = VoiceOptions(
+            strength=strength, level=level, keep_timing=keep_timing, seed=seed, steps=steps, variety=variety
+        )
+        plan = self.plan(
+            audio,
+            emotion,
+            options=options,
+            bank=bank,
+            callback_on_step_end=callback_on_step_end,
+            cancel=cancel,
+        )
+        return self.perform(plan)
+
+    def plan(
+        self,
+        audio: Speech,
+        emotion: Feeling,
+        *,
+        options: VoiceOptions | None = None,
+        bank: VoiceBank | str | Path | None = None,
+        callback_on_step_end: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> VoicePlan:
+        """What will change in each hundredth of a second, to be looked at, edited, and given to `perform`."""
+        options = options or VoiceOptions()
+        speech = audio if isinstance(audio, Audio) else load_audio(audio)
+        check_speech(speech)
+        track = as_track(emotion)
+        controls = analyse(speech.mono(), speech.rate)
+        speaker = speaker_statistics(controls)
+        check_voiced(speech.path, speaker)
+        guide = _Guide(self._chosen(bank), track, options)
+        course = guide.course(0, len(controls))
+        residual = ControlResidual.zeros(len(controls))
+        if not course.idle:
+            guide.settle(self._embedder(speech)[0].numpy())
+            pieces = windows(controls)
+            rows = []
+            for index, piece in enumerate(pieces):
+                if cancel is not None:
+                    cancel.check()
+                rows.append(self._rows(guide, controls, course, speaker, piece, first=0))
+                if callback_on_step_end is not None:
+                    callback_on_step_end(ProgressEvent(stage="flow", done=index + 1, total=len(pieces)))
+            residual = ControlResidual.from_stack(np.concatenate(rows))
+        return VoicePlan(
+            audio=speech,
+            controls=controls,
+            speaker=speaker,
+            track=track,
+            residual=residual,
+            options=options,
+            warnings=_warnings(speech, course),
+        )
+
+    def perform(self, plan: VoicePlan) -> VoiceConversion:
+        """The sound of a plan; a residual of zeros gives the samples of the source, bit for bit."""
+        source = plan.audio
+        if plan.residual.is_zero:
+            return VoiceConversion(
+                audio=source, source=source, time_map=TimeMap.identity(source.seconds), plan=plan
+            )
+        done = render(source, plan.controls, plan.residual, keep_timing=plan.options.keep_timing)
+        audio = replace(
+            done.audio,
+            samples=unclipped(done.audio.samples, float(np.abs(source.samples).max()), source.rate),
+            path=None,
+        )
+        return VoiceConversion(audio=audio, source=source, time_map=done.time_map, plan=plan)
+
+    def _chosen(self, bank: VoiceBank | str | Path | None) -> VoiceBank:
+        if bank is None:
+            return self._bank
+        return bank if isinstance(bank, VoiceBank) else VoiceBank.from_pretrained(str(bank))
+
+    def _rows(
+        self,
+        guide: "_Guide",
+        controls: VoiceControls,
+        course: VoiceCourse,
+        speaker: SpeakerStatistics,
+        piece: Window,
+        *,
+        first: int,
+    ) -> Float32[np.ndarray, "frame 30"]:
+        """The residual of the frames that a window decides; frame 0 of `controls` is frame `first` of the recording."""
+        kept = course.part(piece.start, piece.stop)
+        if kept.idle:
+            return np.zeros((piece.stop - piece.start, 30), np.float32)
+        near = course.part(piece.low, piece.high)
+        part = VoiceControls.from_stack(controls.stack()[piece.low : piece.high])
+        full = self._flow(
+            part,
+            speaker,
+            mean=guide.mean(part, near, speaker),
+            place=guide.place,
+            target=guide.target(near),
+            seed=guide.options.seed,
+            start=first + piece.low,
+            steps=guide.options.steps,
+            temperature=guide.options.variety,
+        )
+        rows = limited(full * guide.gain(near)[:, None], part, speaker)
+        amount = np.minimum(near.strength / 0.1, 1.0)
+        level = guide.options.level * guide.bank.level(near.weights)
+        rows = keep_loudness(rows, part, amount, level)
+        return rows[piece.start - piece.low : piece.stop - piece.low]
+
+
+class _Guide:
+    """Where one conversion leads: its emotions over time, and their place and directions in embedding space."""
+
+    def __init__(self, bank: VoiceBank, track: EmotionTrack, options: VoiceOptions) -> None:
+        self.bank, self.track, self.options = bank, track, options
+        self.place = np.zeros(256, np.float32)
+        self._directions = np.zeros((len(bank.names), 256))
+
+    def settle(self, place: Float[np.ndarray, "256"]) -> None:
+        """Take `place` as the embedding of the source from now on."""
+        self.place = place.astype(np.float32)
+        rows = np.eye(len(self.bank.names))
+        self._directions = np.stack([np.asarray(self.bank.direction(row, self.place)) for row in rows])
+
+    def course(self, start: int, frames: int) -> VoiceCourse:
+        """What is asked for in the frames from `start` on."""
+        return voice_course(self.track, self.bank, strength=self.options.strength, start=start, frames=frames)
+
+    def mean(
+        self, controls: VoiceControls, course: VoiceCourse, speaker: SpeakerStatistics
+    ) -> Float32[np.ndarray, "frame 30"]:
+        """The prior mean of each frame: what the bank's linear engine does at full strength."""
+        return self.bank.linear_residual(controls, course.shares, speaker=speaker).stack()
+
+    def target(self, course: VoiceCourse) -> Float[np.ndarray, "frame 256"]:
+        """e_ir of each frame: e_s moved along the directions by the strength."""
+        return self.place + course.weights @ self._directions
+
+    def gain(self, course: VoiceCourse) -> Float[np.ndarray, "frame"]:
+        """What the residual of full strength is multiplied by; rises with the strength from 0."""
+        full = course.shares @ np.array([GAINS.get(name, 1.0) for name in self.bank.names])
+        over = np.maximum(course.strength - 1.0, 0.0)
+        return full * (np.minimum(course.strength, 1.0) + _OVERDRIVE * over)
+
+
+def _warnings(audio: Audio, course: VoiceCourse) -> tuple[str, ...]:
+    found = [clipping_warning(audio)]
+    if course.overdriven:
+        found.append("the emotion is overdriven: beyond strength 1 a voice may sound unnatural")
+    return tuple(line for line in found if line is not None)
