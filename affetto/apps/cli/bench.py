@@ -10,7 +10,10 @@ import typer
 from affetto.apps.cli import common
 from affetto.runtime.errors import InvalidInputError, UsageError
 
-BENCHES: Mapping[str, str] = {"face": "affetto.evaluation.face_bench"}
+BENCHES: Mapping[str, str] = {
+    "face": "affetto.evaluation.face_bench",
+    "voice": "affetto.evaluation.voice_bench",
+}
 
 
 def register(app: typer.Typer) -> None:

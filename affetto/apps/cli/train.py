@@ -17,6 +17,7 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "face-content": ("affetto.generators.face.train_content", "train_content"),
     "face-motion": ("affetto.generators.face.train_motion", "train_motion"),
     "face-critic": ("affetto.evaluation.face_critic", "train_face_critic"),
+    "voice-critic": ("affetto.evaluation.voice_critic", "train_voice_critic"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
 }
 

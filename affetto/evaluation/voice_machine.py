@@ -1,0 +1,77 @@
+"""What the voice converter costs, and whether it repeats itself: speed, memory, bytes."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from affetto.generators.voice.pipeline import VoiceConverter
+from affetto.media.audio import Audio, load_audio, save_audio
+
+_SPEED_SECONDS = 30.0
+_MEMORY_SECONDS = (30.0, 150.0)
+
+Figure = tuple[str, float, str, bool]
+
+
+def machine_rows(converter: VoiceConverter, seed: int) -> Iterator[Figure]:
+    """Measure, value, bar and whether it holds, for all that needs no data."""
+    speech = demo_speech(_SPEED_SECONDS)
+    converter(speech.sliced(0.0, 3.0), "angry", seed=seed)
+    started = time.perf_counter()
+    converter(speech, "angry", seed=seed)
+    factor = (time.perf_counter() - started) / speech.seconds
+    yield "real-time factor, sound to sound", factor, "<= 0.4", factor <= 0.4
+    short = demo_speech(6.0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{index}.wav" for index in range(2)]
+        for file in files:
+            converter(short, "0:angry@0.7; 3:sad", seed=seed).save(file)
+        same = files[0].read_bytes() == files[1].read_bytes()
+    yield "same seed gives the same bytes (1 = yes)", float(same), "1", same
+    kept = [
+        np.array_equal(converter(short, emotion, strength=strength).audio.samples, short.samples)
+        for emotion, strength in (("angry", 0.0), ("sad@0", 1.0), ("neutral", 1.0))
+    ]
+    yield "strength 0 returns the very samples (1 = yes)", float(all(kept)), "1", all(kept)
+    growth = _memory_growth()
+    yield "peak memory of a stream, 150 s over 30 s, MiB", growth, "<= 32", growth <= 32
+
+
+def demo_speech(seconds: float) -> Audio:
+    """The demo's sentence again and again, this long."""
+    with resources.as_file(resources.files("affetto.media") / "data" / "hello.flac") as path:
+        speech = load_audio(path)
+    repeats = int(np.ceil(seconds / speech.seconds))
+    return Audio(
+        samples=np.tile(speech.samples, repeats)[:, : round(seconds * speech.rate)], rate=speech.rate
+    )
+
+
+_MEMORY_PROGRAM = """
+import sys
+from pathlib import Path
+from affetto.generators.voice.pipeline import VoiceConverter
+converter = VoiceConverter.from_pretrained("embedded", device="cpu")
+for piece in converter.stream(sys.argv[1], "happy"):
+    pass
+# Not getrusage: its peak includes that of the process which started this one.
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(peak.split()[1])
+"""
+
+
+def _memory_growth() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        peaks = []
+        for seconds in _MEMORY_SECONDS:
+            path = save_audio(Path(folder) / f"{seconds:.0f}.wav", demo_speech(seconds))
+            command = [sys.executable, "-c", _MEMORY_PROGRAM, str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            peaks.append(int(done.stdout.split()[-1]) / 1024)
+    return peaks[1] - peaks[0]
