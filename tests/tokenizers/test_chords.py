@@ -50,9 +50,9 @@ def test_silence_has_no_chord():
 
 
 def test_the_key_is_found_and_follows_a_modulation():
-    cadence = lambda tonic: [
-        ((tonic + step) % 12, kind) for step, kind in ((0, "M"), (5, "M"), (7, "7"), (0, "M"))
-    ]  # noqa: E731
+    def cadence(tonic):
+        return [((tonic + step) % 12, kind) for step, kind in ((0, "M"), (5, "M"), (7, "7"), (0, "M"))]
+
     words = encode(progression(*cadence(2), *cadence(2)))
     assert KEYS[song_key(words)] == "D major"
     path = bar_key_path(encode(progression(*cadence(0) * 3, *cadence(6) * 3)))
