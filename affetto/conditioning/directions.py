@@ -74,16 +74,18 @@ class DirectionalLatents:
         *,
         neutral: str = "neutral",
         whiten: bool = False,
+        keep: float = 1.0,
     ) -> "DirectionalLatents":
         """One direction for each label other than `neutral`: from the mean of neutral to the label's mean.
 
-        `whiten` measures by the spread within the classes (Fisher's discriminant): directions then prefer axes on
-        which the classes are tight, and move only as far along them as the means lie apart.
+        `keep` below 1 takes noise out (EmoReg): only what lies in the principal axes that hold this share of all
+        variance is moved. `whiten` measures by the spread within the classes (Fisher's discriminant): directions then
+        prefer axes on which the classes are tight, and move only as far along them as the means lie apart.
         """
         x, groups = _grouped(latents, labels, neutral)
         centre = x[groups[neutral]].mean(0)
         names = tuple(name for name in groups if name != neutral)
-        shifts = torch.stack([x[groups[name]].mean(0) - centre for name in names])
+        shifts = _denoised(torch.stack([x[groups[name]].mean(0) - centre for name in names]), x, keep)
         if not whiten:
             return cls._from_shifts(names, shifts, centre)
         residual = torch.cat([x[rows] - x[rows].mean(0) for rows in groups.values()])
@@ -103,11 +105,12 @@ class DirectionalLatents:
         neutral: str = "neutral",
         parts: int = 4,
         seed: int = 0,
+        keep: float = 1.0,
     ) -> "DirectionalLatents":
         """Directions that keep a speaker's place: Gaussian mixtures model each label's local means (EmoReg).
 
         Each part of the neutral mixture moves toward the label's means, weighted by how near they lie once the global
-        shift is taken off; a latent moves by the shifts of the parts it belongs to.
+        shift is taken off; a latent moves by the shifts of the parts it belongs to. `keep` as in `from_means`.
         """
         x, groups = _grouped(latents, labels, neutral)
         plain = cls.from_means(latents, labels, neutral=neutral)
@@ -121,7 +124,7 @@ class DirectionalLatents:
             shifts.append(
                 (nearness * target.weight).div((nearness * target.weight).sum(-1, keepdim=True)) @ target.mean
             )
-        moves = torch.stack(shifts) - source.mean
+        moves = _denoised(torch.stack(shifts) - source.mean, x, keep)
         basis = _complement(rearrange(moves, "k part width -> (k part) width"))
         free = x[groups[neutral]] @ basis.T
         mixture = GaussianMixture(
@@ -344,6 +347,10 @@ class DirectionalLatents:
 
     def save(self, path: str | Path) -> Path:
         """Write the directions as safetensors (`dirs.W`, `dirs.scale`, `dirs.neutral`, and tables when there are any)."""
+        return save_tensors(path, *self.tensors())
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors and the metadata that `load` reads; a file may hold others beside them."""
         tensors = {"dirs.W": self.directions, "dirs.scale": self.scale, "dirs.neutral": self.neutral}
         metadata = {"dirs.names": json.dumps(self.names), "format": "affetto-directions-1"}
         if self.calibration is not None:
@@ -364,7 +371,7 @@ class DirectionalLatents:
                 "local.mean": mixture.mean,
                 "local.variance": mixture.variance,
             }
-        return save_tensors(path, tensors, metadata)
+        return tensors, metadata
 
     @classmethod
     def load(cls, path: str | Path) -> "DirectionalLatents":
@@ -400,6 +407,25 @@ class DirectionalLatents:
             raise InvalidInputError(
                 f"{path}: directions are incomplete ({error}): save them again"
             ) from error
+
+
+def principal_axes(latents: Float[Tensor, "item width"], keep: float) -> Float[Tensor, "axis width"]:
+    """The fewest principal axes of the latents that hold the share `keep` of their variance, in float64."""
+    if not 0 < keep <= 1:
+        raise UsageError(f"the share of variance to keep must lie in (0, 1], got {keep:g}")
+    x = latents.detach().cpu().double()
+    _, values, axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    share = values.square().cumsum(0) / values.square().sum().clamp_min(1e-12)
+    return axes[: int((share < keep - 1e-9).sum()) + 1]
+
+
+def _denoised(
+    shifts: Float[Tensor, "*shift width"], latents: Tensor, keep: float
+) -> Float[Tensor, "*shift width"]:
+    if keep >= 1:
+        return shifts
+    axes = principal_axes(latents, keep)
+    return shifts @ axes.T @ axes
 
 
 def isotonic(values: Float[np.ndarray, "step"]) -> Float[np.ndarray, "step"]:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affetto.conditioning.directions import DirectionalLatents, isotonic
+from affetto.conditioning.directions import DirectionalLatents, isotonic, principal_axes
 from affetto.conditioning.mixtures import fit_mixture
 from affetto.runtime.errors import InvalidInputError, UsageError
 
@@ -239,3 +239,19 @@ def test_a_mixture_finds_well_separated_parts():
     nearest = torch.cdist(centres.double(), mixture.mean).amin(-1)
     assert nearest.max() < 0.6
     assert mixture.responsibilities(points).sum(-1).sub(1).abs().max() < 1e-5
+
+
+def test_kept_variance_confines_the_directions_to_the_principal_axes():
+    generator = torch.Generator().manual_seed(3)
+    latents = 0.1 * torch.randn(200, 8, generator=generator)
+    latents[:, :2] += 3 * torch.randn(200, 2, generator=generator)
+    labels = ["neutral"] * 100 + ["happy"] * 100
+    latents[100:, :2] += 2.0
+    axes = principal_axes(latents, 0.95)
+    assert axes.shape == (2, 8)
+    for fitted in (
+        DirectionalLatents.from_means(latents, labels, keep=0.95),
+        DirectionalLatents.from_local_means(latents, labels, parts=1, keep=0.95),
+    ):
+        shift = fitted.displacement("happy").double()
+        torch.testing.assert_close(shift @ axes.T @ axes, shift, atol=1e-4, rtol=0)
