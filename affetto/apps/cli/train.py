@@ -18,6 +18,8 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "face-motion": ("affetto.generators.face.train_motion", "train_motion"),
     "face-critic": ("affetto.evaluation.face_critic", "train_face_critic"),
     "voice-critic": ("affetto.evaluation.voice_critic", "train_voice_critic"),
+    "voice-embedding": ("affetto.conditioning.train_voice_embedding", "train_voice_embedding"),
+    "voice-bank": ("affetto.generators.voice.train_bank", "train_voice_bank"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
 }
 
@@ -50,7 +52,8 @@ def train(
     if seconds is not None:
         common.check_range("--seconds", seconds, 1.0, 1e7)
     common.check_outputs([output], [".safetensors"], overwrite=overwrite or resume)
-    if not data.exists():
+    kind, _, folder = str(data).partition(":")  # a voice bank is told the kind of its corpus: ravdess:FOLDER
+    if not data.exists() and not (kind and folder and Path(folder).exists()):
         raise InvalidInputError(f"{data}: no such folder: name where the training data lie")
     module, function = RECIPES[generator]
     recipe = getattr(importlib.import_module(module), function)
