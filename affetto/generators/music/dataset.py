@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, Int16, Int32, Int64, UInt8
 
+from affetto.generators.music.augment import Augmentation
 from affetto.generators.music.songs import SOURCES, Song, read_songs
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
@@ -19,46 +20,12 @@ from affetto.runtime.progress import ProgressCallback, ProgressEvent
 from affetto.tokenizers.attributes import BarAttributes, bar_attributes
 from affetto.tokenizers.chords import bar_key_path
 from affetto.tokenizers.compound import Words, encode
-from affetto.tokenizers.vocabulary import CHORD, FAMILY, METRICAL, NOTE_WORD, PITCH, TEMPO, VELOCITY
+from affetto.tokenizers.vocabulary import CHORD, FAMILY, METRICAL, PITCH, TEMPO
 
 SPLITS = ("train", "validation", "test")
 _HELD_OUT = 0.05  # of the groups, for validation and again for test
 _GRAM = 12  # melody notes that identify a tune
 _SHARED = 0.03  # of these grams: more means the same tune
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """A change to a song that leaves it music: semitones, a factor on tempo, velocities scaled about their mean and moved."""
-
-    semitones: int = 0
-    tempo: float = 1.0
-    velocity: float = 0.0
-    contrast: float = 1.0
-
-    @staticmethod
-    def draw(rng: np.random.Generator) -> "Augmentation":
-        """Any key, tempo within 15 %, dynamics from soft to loud: the songs themselves are mostly loud."""
-        return Augmentation(
-            semitones=int(rng.integers(-5, 7)),
-            tempo=float(np.exp(rng.uniform(-0.15, 0.15))),
-            velocity=float(rng.uniform(-48.0, 16.0)),
-            contrast=float(rng.uniform(0.7, 1.3)),
-        )
-
-    def __call__(self, words: Words) -> Words:
-        """The changed piece."""
-        words = words.transposed(self.semitones) if self.semitones else words
-        vocabulary, ids = words.vocabulary, words.ids.copy()
-        tempo, loud = ids[:, TEMPO] > 1, ids[:, FAMILY] == NOTE_WORD
-        bpm = vocabulary.values[TEMPO][ids[tempo, TEMPO]] * self.tempo
-        ids[tempo, TEMPO] = vocabulary.tempo_ids(bpm)
-        velocity = vocabulary.values[VELOCITY][ids[loud, VELOCITY]]
-        middle = velocity.mean() if len(velocity) else 0.0
-        ids[loud, VELOCITY] = vocabulary.velocity_ids(
-            middle + self.contrast * (velocity - middle) + self.velocity
-        )
-        return dataclasses.replace(words, ids=ids)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

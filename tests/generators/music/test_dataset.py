@@ -4,7 +4,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from affetto.generators.music.dataset import SPLITS, Augmentation, MusicData, assembled, build, tune_groups
+from affetto.generators.music.augment import Augmentation, sustained, thinned
+from affetto.generators.music.dataset import SPLITS, MusicData, assembled, build, tune_groups
 from affetto.generators.music.songs import Song, bar_grid, chorale_score, on_beats, read_chords
 from affetto.media.midi import Score, note_array, save_midi
 from affetto.media.music import KEYS
@@ -55,6 +56,35 @@ def test_augmentation_changes_key_tempo_and_dynamics_and_the_emotion_follows():
     assert decode(other.words).tempos[0][1] == pytest.approx(119 * 1.1, abs=2)
     assert [KEYS[key] for key in (plain.keys[0], other.keys[0])] == ["C major", "Eb major"]
     assert (other.vad()[:, 1] > plain.vad()[:, 1] + 0.2).all()
+
+
+def test_thinner_music_keeps_its_melody_and_has_fewer_notes_the_thinner_it_is():
+    rows = [(step / 4, 0.25, 60 + step % 3, 64, 0) for step in range(64)]
+    rows += [(beat * 2.0, 2.0, 76 + beat % 5, 64, 0) for beat in range(8)]
+    words = encode(Score(notes=note_array(rows)))
+    counts, melody_notes = [], {(beat * 2.0, 76 + beat % 5) for beat in range(8)}
+    for level in (1, 2, 3):
+        found = decode(thinned(words, level)).notes
+        counts.append(len(found))
+        assert melody_notes <= set(zip(found["start"].tolist(), found["pitch"].tolist(), strict=True))
+        assert (encode(decode(thinned(words, level))).ids == thinned(words, level).ids).all()
+    assert counts == [40, 24, 16]
+
+
+def test_sustained_notes_stop_at_the_next_chord_and_the_next_of_their_pitch():
+    notes = [(0, 0.5, 60, 64, 0), (1, 0.5, 60, 64, 0), (1, 0.5, 64, 64, 0), (6, 0.5, 67, 64, 0)]
+    score = Score(notes=note_array(notes), markers=((0.0, "C_M"), (4.0, "G_M")))
+    longer = decode(sustained(encode(score), 20.0)).notes["duration"].tolist()
+    assert longer == [1.0, 3.0, 3.0, 8.0]
+    assert decode(sustained(encode(score), 0.5)).notes["duration"].tolist() == [0.25] * 4
+
+
+def test_any_drawn_change_leaves_words_that_decode():
+    data = small_set()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        words = data.draw(rng, data.songs("train"), most_words=200).words
+        assert (encode(decode(words)).ids[:-1] == words.ids[: len(encode(decode(words)).ids) - 1]).all()
 
 
 def test_drawing_with_one_seed_gives_one_excerpt():
