@@ -9,7 +9,6 @@ package `pesq` is installed, PESQ-WB; then seconds of one core per second of sou
 import argparse
 import importlib.util
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ import pyworld
 import scipy.signal
 import torch
 
-from affetto.generators.voice.controls import ControlResidual, analyse
-from affetto.generators.voice.render import render
+from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, analyse, frame_count
+from affetto.generators.voice.render import Rendered, render
 from affetto.media.audio import Audio, load_audio
 from affetto.media.mel import MelSpec, log_mel
 
@@ -27,12 +26,20 @@ CHANGES = {"identity": (0.0, 1.0), "+5 st": (5.0, 1.0), "-3 st": (-3.0, 1.0), "x
 SPEC = MelSpec(rate=RATE, bands=64, floor=1e-12)
 
 
-def ours(sound: np.ndarray, semitones: float, stretch: float) -> np.ndarray:
+def ours(sound: np.ndarray, semitones: float, log_rate: float | np.ndarray) -> Rendered:
     controls = analyse(sound, RATE)
     stack = np.zeros((len(controls), 30), np.float32)
-    stack[:, 0], stack[:, 29] = semitones, np.log(stretch)
-    audio = Audio(samples=sound[None], rate=RATE)
-    return render(audio, controls, ControlResidual.from_stack(stack)).audio.samples[0]
+    stack[:, 0], stack[:, 29] = semitones, log_rate
+    return render(Audio(samples=sound[None], rate=RATE), controls, ControlResidual.from_stack(stack))
+
+
+def ours_and_back(sound: np.ndarray, semitones: float, stretch: float) -> np.ndarray:
+    made = ours(sound, semitones, np.log(stretch))
+    if (semitones, stretch) == (0.0, 1.0):
+        return made.audio.samples[0]
+    times = np.arange(frame_count(made.audio.samples.shape[1], RATE)) / CONTROL_FPS
+    back = np.diff(made.time_map.to_source(np.append(times, times[-1] + 0.01)) * CONTROL_FPS)
+    return ours(made.audio.samples[0], -semitones, np.log(back)).audio.samples[0]
 
 
 def world(sound: np.ndarray, semitones: float, stretch: float) -> np.ndarray:
@@ -42,6 +49,11 @@ def world(sound: np.ndarray, semitones: float, stretch: float) -> np.ndarray:
     noise = pyworld.d4c(wide, f0, times, RATE, fft_size=2 * (envelope.shape[1] - 1))
     made = pyworld.synthesize(f0 * 2 ** (semitones / 12), envelope, noise, RATE, 5.0 * stretch)
     return made.astype(np.float32)
+
+
+def world_and_back(sound: np.ndarray, semitones: float, stretch: float) -> np.ndarray:
+    made = world(sound, semitones, stretch)
+    return made if (semitones, stretch) == (0.0, 1.0) else world(made, -semitones, 1 / stretch)
 
 
 def distance_db(clean: np.ndarray, other: np.ndarray) -> float:
@@ -86,18 +98,12 @@ def judge(clean: np.ndarray, other: np.ndarray) -> list[float]:
     return scores
 
 
-def round_trip(
-    engine: Callable[..., np.ndarray], sound: np.ndarray, semitones: float, stretch: float
-) -> np.ndarray:
-    changed = engine(sound, semitones, stretch)
-    return changed if (semitones, stretch) == (0.0, 1.0) else engine(changed, -semitones, 1 / stretch)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--ours", action="store_true", help="leave WORLD out")
     parser.add_argument("--clips", type=int, default=12, help="how many recordings, evenly chosen")
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.rglob("*") if p.suffix in (".wav", ".flac"))
@@ -107,11 +113,11 @@ def main() -> None:
     sounds = [load_audio(path).resampled(RATE).mono() for path in chosen]
     seconds = sum(map(len, sounds)) / RATE
     print(f"{len(sounds)} recordings, {seconds:.1f} s")
-    for name, engine in (("ours", ours), ("WORLD", world)):
+    for name, engine in (("ours", ours_and_back), ("WORLD", world_and_back))[: 1 if options.ours else 2]:
         engine(sounds[0], 1.0, 1.1)  # compiles
         for change, (semitones, stretch) in CHANGES.items():
             start = time.process_time()
-            made = [round_trip(engine, sound, semitones, stretch) for sound in sounds]
+            made = [engine(sound, semitones, stretch) for sound in sounds]
             trips = 1 if change == "identity" else 2
             spent = (time.process_time() - start) / (trips * seconds)
             scores = np.nanmean([judge(a, b) for a, b in zip(sounds, made, strict=True)], axis=0)

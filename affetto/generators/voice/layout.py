@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from affetto.generators.voice.controls import CONTROL_FPS
 from affetto.generators.voice.psola import COPY, JOINT, PERIOD, Layout
@@ -28,16 +28,24 @@ class Voice:
 
 
 class _Grains:
-    """Grains gathered in order of output time."""
+    """Grains gathered in order of output time, and the same with other periods where one would come twice."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, float, float, float, int]] = []
+        self.varied: list[tuple[float, float, float, float, int]] = []
 
     def add(self, output: float, source: float, before: float, after: float, kind: int) -> None:
         self.rows.append((output, source, before, after, kind))
+        self.varied.append(self.rows[-1])
 
-    def layout(self) -> Layout:
-        table = np.array(self.rows, np.float64).reshape(-1, 5)
+    def add_period(self, output: float, knots: np.ndarray, mark: int, other: int) -> None:
+        spans = np.diff(knots)
+        for rows, number in ((self.rows, mark), (self.varied, other)):
+            before, after = spans[max(number - 1, 0)], spans[min(number, len(spans) - 1)]
+            rows.append((output, float(knots[number]), float(before), float(after), PERIOD))
+
+    def layout(self, *, varied: bool = False) -> Layout:
+        table = np.array(self.varied if varied else self.rows, np.float64).reshape(-1, 5)
         output, source, before, after, kind = (np.ascontiguousarray(c) for c in table.T)
         return Layout(output=output, source=source, before=before, after=after, kind=kind.astype(np.int8))
 
@@ -97,11 +105,12 @@ def plan_layout(
     moving: Bool[np.ndarray, "frame"],
     timing: Timing,
     pins: Sequence[int],
-) -> Layout:
+) -> tuple[Layout, Layout]:
     """The layout of a part of a recording whose frames begin with its first sample.
 
     `pitch` is in semitones; `moving` says which frames change pitch or timing at all; at the places `pins` source and
-    output meet to the sample, whatever came before.
+    output meet to the sample, whatever came before. The second layout is the same but that no period comes twice in a
+    row: noise above the voice would sound like a tone if it did.
     """
     grains = _Grains()
     place = 0
@@ -113,7 +122,7 @@ def plan_layout(
             _lay_voice(grains, voice, pitch, moving, timing)
             place = voice.stop
     grains.add(len(sound) + timing.shift(len(sound)), len(sound), 1.0, 1.0, COPY)
-    return grains.layout()
+    return grains.layout(), grains.layout(varied=True)
 
 
 def _moves(moving: np.ndarray, rate: int, start: float, stop: float) -> bool:
@@ -219,12 +228,20 @@ def _lay_periods(
     count = int(np.ceil(phase[-1] - 0.4))
     at = np.arange(count)
     output = np.interp(at, phase, goal)
-    nearest = np.round(np.interp(at, phase, np.arange(len(edge)))).astype(np.int64)
-    spans = np.diff(knots)
-    for k, mark in zip(output, first + nearest, strict=True):
-        before = spans[max(mark - 1, 0)]
-        after = spans[min(mark, len(spans) - 1)]
-        grains.add(float(k), float(knots[mark]), float(before), float(after), PERIOD)
+    nearest = first + np.round(np.interp(at, phase, np.arange(len(edge)))).astype(np.int64)
+    for place, mark, other in zip(output, nearest, _without_repeats(nearest, len(knots)), strict=True):
+        grains.add_period(float(place), knots, int(mark), int(other))
+
+
+def _without_repeats(marks: Int64[np.ndarray, "grain"], count: int) -> Int64[np.ndarray, "grain"]:
+    """The marks, another one nearby in place of each that was just heard or comes next."""
+    varied = marks.copy()
+    for k in range(1, len(marks)):
+        heard = {varied[k - 1], varied[max(k - 2, 0)], marks[min(k + 1, len(marks) - 1)]}
+        if varied[k] == varied[k - 1]:
+            choices = [marks[k] + step for step in (1, -1, 2, -2, 3, -3)]
+            varied[k] = next((c for c in choices if 0 < c < count - 1 and c not in heard), marks[k])
+    return varied
 
 
 def neighbouring_periods(voices: list[Voice], length: int, step: int) -> Layout:

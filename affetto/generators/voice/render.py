@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
+import scipy.signal
 from jaxtyping import Bool, Float32
 
 from affetto.generators.voice.breath import with_breath
@@ -12,7 +13,7 @@ from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, Voic
 from affetto.generators.voice.filters import filtered
 from affetto.generators.voice.layout import Timing, Voice, neighbouring_periods, plan_layout, stretches
 from affetto.generators.voice.marks import pitch_marks, voiced_runs
-from affetto.generators.voice.psola import laid_out
+from affetto.generators.voice.psola import Layout, laid_out
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio
 from affetto.runtime.errors import UsageError
@@ -23,6 +24,7 @@ _LOWEST_HZ, _HIGHEST_HZ = 45.0, 1000.0  # to which the new pitch is held
 _SLOWEST = np.log(6.0)  # to which the local duration is held
 _FULL_SCALE = 1.0
 _LIMIT_S = 0.008  # how far around a peak that would clip the limiter turns down
+_NOISY_HZ = 1800.0  # above which the noise of a voice is heard
 _LEVEL_S = 0.012  # over which loudness is compared
 _LEVEL_DB = 9.0  # most that new periods are made louder or quieter to keep the loudness
 _BURST_DB = 9.0  # rise of the energy within 20 ms that is a burst, which is not stretched
@@ -72,9 +74,11 @@ def output_times(controls: VoiceControls, residual: ControlResidual, *, keep_tim
     log_rate = residual.log_rate
     if keep_timing or not np.any(log_rate):
         return TimeMap.identity(controls.seconds)
-    weight = 1.0 - _bursts(controls)
-    mean = scipy.ndimage.uniform_filter1d(weight, _SPREAD, mode="nearest")
-    spared = log_rate * weight / np.maximum(mean, 0.3)
+    spared = log_rate * (1.0 - _bursts(controls))
+    asked, left = (
+        scipy.ndimage.uniform_filter1d(np.abs(x), _SPREAD, mode="nearest") for x in (log_rate, spared)
+    )
+    spared *= np.clip(asked / np.maximum(left, 1e-6), 1.0, 3.0)
     return TimeMap.from_log_rate(np.clip(spared, -_SLOWEST, _SLOWEST), CONTROL_FPS)
 
 
@@ -145,12 +149,25 @@ def _changed(
     coloured = part.coloured(sound, voices)
     moved = coloured
     if np.any(part.moving):
-        layout = plan_layout(coloured.mean(0), voices, part.residual.pitch, part.moving, timing, pins)
-        moved = laid_out(coloured, layout, sound.shape[1] + timing.shift(sound.shape[1]))
+        layouts = plan_layout(coloured.mean(0), voices, part.residual.pitch, part.moving, timing, pins)
+        moved = _moved(coloured, layouts, sound.shape[1] + timing.shift(sound.shape[1]), edit.rate)
         moved = part.levelled(moved, coloured, timing)
     result = _limited(part.breathing(moved, timing), edit.rate, ceiling=_FULL_SCALE)
     low, high = (place + timing.shift(place) for place in (start - first, stop - first))
     return result[:, low:high]
+
+
+def _moved(
+    sound: Float32[np.ndarray, "channel sample"], layouts: tuple[Layout, Layout], length: int, rate: int
+) -> Float32[np.ndarray, "channel out"]:
+    """The sound laid out anew; its noisy upper part after the second layout, in which no period comes twice."""
+    plain, varied = layouts
+    moved = laid_out(sound, plain, length)
+    if np.array_equal(plain.source, varied.source):
+        return moved
+    high_pass = scipy.signal.butter(2, _NOISY_HZ, "highpass", fs=rate, output="sos")
+    upper = scipy.signal.sosfiltfilt(high_pass, sound, padtype=None).astype(np.float32)
+    return moved + (laid_out(upper, varied, length) - laid_out(upper, plain, length))
 
 
 @dataclass(frozen=True, kw_only=True)
