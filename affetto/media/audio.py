@@ -4,7 +4,8 @@ Every header is checked before anything is decoded, so that a small file which u
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,6 +220,40 @@ def stream_audio(
     rest = waiting[: max(0, expected - sent)] if resampler is not None else waiting
     if len(rest):
         yield sent / rate, rest
+
+
+def stream_channels(
+    path: str | Path, block_seconds: float, *, max_seconds: float | None = None
+) -> Iterator[Float32[np.ndarray, "channel sample"]]:
+    """Yield all channels at the file's own rate, block by block, in constant memory for any length."""
+    info = probe_audio(path, max_seconds=max_seconds)
+    for _, block in _blocks(info, max(1, round(block_seconds * info.rate))):
+        yield np.ascontiguousarray(block.T)
+
+
+def save_stream(path: str | Path, pieces: Iterable[Audio], *, overwrite: bool = True) -> Path:
+    """Write pieces of sound one after the other as a 16-bit WAV or FLAC file, none held longer than it takes.
+
+    Raises `InvalidInputError` when there are none, or when one has another rate or other channels than the first.
+    """
+    path = Path(path)
+    formats = {".wav": "WAV", ".flac": "FLAC"}
+    if path.suffix.lower() not in formats:
+        raise UsageError(f"{path}: sound is written as .wav or .flac")
+    rest = iter(pieces)
+    first = next(rest, None)
+    if first is None:
+        raise InvalidInputError(f"{path}: there is no sound to write: give at least one piece")
+    channels, kind = len(first.samples), formats[path.suffix.lower()]
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        soundfile.SoundFile(str(temporary), "w", first.rate, channels, "PCM_16", format=kind) as file,
+    ):
+        for piece in itertools.chain([first], rest):
+            if piece.rate != first.rate or len(piece.samples) != channels:
+                raise InvalidInputError(f"{path}: pieces differ in rate or channels: convert them alike")
+            file.write(np.clip(piece.samples.T, -1.0, 1.0))
+    return path
 
 
 def save_audio(path: str | Path, audio: Audio, *, overwrite: bool = True, subtype: str = "PCM_16") -> Path:

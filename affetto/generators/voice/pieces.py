@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from affetto.generators.voice.controls import CONTROL_FPS, VoiceControls
 from affetto.generators.voice.residual_net import FACTOR
 from affetto.generators.voice.speaker import SpeakerStatistics
-from affetto.media.audio import MAX_CHANNELS, Audio
+from affetto.media.audio import MAX_CHANNELS, SILENCE_PEAK, Audio
 from affetto.runtime.errors import InvalidInputError
 
 MIN_SECONDS = 0.2
@@ -32,6 +32,11 @@ class Window:
     stop: int
     low: int
     high: int
+
+
+def part_of(controls: VoiceControls, start: int, stop: int) -> VoiceControls:
+    """The frames from `start` to `stop`."""
+    return VoiceControls.from_stack(controls.stack()[start:stop])
 
 
 def cut_at(energy: Float[np.ndarray, "frame"]) -> int:
@@ -69,11 +74,15 @@ def check_speech(audio: Audio) -> None:
         )
     if not np.isfinite(audio.samples).all():
         raise InvalidInputError(f"{where}: holds NaN or infinite samples: export it again")
-    if audio.seconds < MIN_SECONDS:
-        raise InvalidInputError(
-            f"{where}: lasts {audio.seconds:.3f} s: give at least {MIN_SECONDS} s of speech"
-        )
-    if audio.is_silent:
+    check_found(audio.path, audio.seconds, float(np.abs(audio.samples).max(initial=0.0)))
+
+
+def check_found(path: Path | None, seconds: float, peak: float) -> None:
+    """Raise InvalidInputError for sound that is too short or silent."""
+    where = path or "the sound"
+    if seconds < MIN_SECONDS:
+        raise InvalidInputError(f"{where}: lasts {seconds:.3f} s: give at least {MIN_SECONDS} s of speech")
+    if peak < SILENCE_PEAK:
         raise InvalidInputError(f"{where}: is silent (below -80 dB throughout): check the recording")
 
 

@@ -1,24 +1,22 @@
 """`VoiceConverter`: a recording and an emotion in, the same words in the same voice, sounding so, out."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
 
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.conditioning.track import EmotionTrack, as_track
-from affetto.generators.voice.adapter import VoiceCourse, voice_course
+from affetto.generators.voice.adapter import VoiceCourse
 from affetto.generators.voice.bank import VoiceBank
 from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, VoiceControls, analyse
-from affetto.generators.voice.limits import keep_loudness, limited
+from affetto.generators.voice.guide import Guide, VoiceOptions
 from affetto.generators.voice.pieces import (
-    Window,
     check_speech,
     check_voiced,
     clipping_warning,
@@ -28,41 +26,15 @@ from affetto.generators.voice.pieces import (
 from affetto.generators.voice.render import render
 from affetto.generators.voice.residual_flow import ResidualFlow
 from affetto.generators.voice.speaker import SpeakerStatistics, speaker_statistics
+from affetto.generators.voice.stream import BLOCK_S, VoicePiece, VoiceStream, split_blocks
 from affetto.generators.voice.time_map import TimeMap
-from affetto.media.audio import Audio, load_audio, save_audio
+from affetto.media.audio import Audio, load_audio, probe_audio, save_audio, stream_channels
 from affetto.runtime.device import resolve_device, resolve_dtype
-from affetto.runtime.errors import MissingResourceError, UsageError
+from affetto.runtime.errors import MissingResourceError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
-
-GAINS: Mapping[str, float] = {}
-"""By how much the residual of full strength is multiplied for each emotion; chosen on the validation speakers."""
-
-_OVERDRIVE = 0.6  # how much of a strength beyond 1 is let through
 
 Speech = Audio | str | Path
 Feeling = str | Emotion | EmotionTrack | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class VoiceOptions:
-    """How a conversion is made; all but `strength` and `level` matter little to a first try.
-
-    `strength` 0..2 multiplies the track's intensities, `level` 0..2 says how much of the emotion's loudness is let
-    through (0 keeps the loudness of the source), `variety` 0..1 how far the flow strays from its likeliest course.
-    """
-
-    strength: float = 1.0
-    level: float = 0.0
-    keep_timing: bool = False
-    seed: int = 0
-    steps: int = 6
-    variety: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("strength", 0.0, 2.0), ("level", 0.0, 2.0), ("variety", 0.0, 1.0)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(f"{name} must lie in {low:g}..{high:g}, got {value:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +95,11 @@ class VoiceConverter:
     """Gives a recording another emotion, after EmoReg (Gudmalwar et al. 2025): a residual on the source's own controls.
 
     What moves is found by a flow from the bank's mean residual, told where the emotion stands in embedding space and
-    where it shall go. Strength 0 returns the very samples.
+    where it shall go. Strength 0 returns the very samples. Without a flow it is the linear engine of the bank alone.
     """
 
     def __init__(
-        self, embedder: VoiceEmbedder, bank: VoiceBank, flow: ResidualFlow, *, device: torch.device
+        self, embedder: VoiceEmbedder, bank: VoiceBank, flow: ResidualFlow | None, *, device: torch.device
     ) -> None:
         self._embedder = embedder
         self._bank = bank
@@ -212,19 +184,18 @@ class VoiceConverter:
         controls = analyse(speech.mono(), speech.rate)
         speaker = speaker_statistics(controls)
         check_voiced(speech.path, speaker)
-        guide = _Guide(self._chosen(bank), track, options)
+        guide = Guide(self._chosen(bank), self._flow, track, options)
         course = guide.course(0, len(controls))
         residual = ControlResidual.zeros(len(controls))
         if not course.idle:
             guide.settle(self._embedder(speech)[0].numpy())
-            pieces = windows(controls)
             rows = []
-            for index, piece in enumerate(pieces):
+            for window in (pieces := windows(controls)):
                 if cancel is not None:
                     cancel.check()
-                rows.append(self._rows(guide, controls, course, speaker, piece, first=0))
+                rows.append(guide.rows(controls, course, speaker, window))
                 if callback_on_step_end is not None:
-                    callback_on_step_end(ProgressEvent(stage="flow", done=index + 1, total=len(pieces)))
+                    callback_on_step_end(ProgressEvent(stage="flow", done=len(rows), total=len(pieces)))
             residual = ControlResidual.from_stack(np.concatenate(rows))
         return VoicePlan(
             audio=speech,
@@ -251,78 +222,40 @@ class VoiceConverter:
         )
         return VoiceConversion(audio=audio, source=source, time_map=done.time_map, plan=plan)
 
+    def stream(
+        self,
+        audio: Speech,
+        emotion: Feeling,
+        *,
+        options: VoiceOptions | None = None,
+        bank: VoiceBank | str | Path | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[VoicePiece]:
+        """Yield the converted recording piece by piece, in constant memory for sound of any length.
+
+        A file is read as it is needed and cut where it is quiet, after 8 to 24 seconds. The pieces differ from what a
+        call gives only in that the voice is judged by what has been heard so far. Raises like a call; that nothing is
+        said at all shows only at the end.
+        """
+        guide = Guide(self._chosen(bank), self._flow, as_track(emotion), options or VoiceOptions())
+        if isinstance(audio, Audio):
+            check_speech(audio)
+            rate, blocks = audio.rate, split_blocks(audio)
+        else:
+            info = probe_audio(audio, max_seconds=None)
+            rate, blocks = info.rate, stream_channels(audio, BLOCK_S)
+        stream = VoiceStream(
+            guide, self._embedder, rate, Path(audio) if not isinstance(audio, Audio) else audio.path
+        )
+        for piece in stream.pieces(blocks):
+            if cancel is not None:
+                cancel.check()
+            yield piece
+
     def _chosen(self, bank: VoiceBank | str | Path | None) -> VoiceBank:
         if bank is None:
             return self._bank
         return bank if isinstance(bank, VoiceBank) else VoiceBank.from_pretrained(str(bank))
-
-    def _rows(
-        self,
-        guide: "_Guide",
-        controls: VoiceControls,
-        course: VoiceCourse,
-        speaker: SpeakerStatistics,
-        piece: Window,
-        *,
-        first: int,
-    ) -> Float32[np.ndarray, "frame 30"]:
-        """The residual of the frames that a window decides; frame 0 of `controls` is frame `first` of the recording."""
-        kept = course.part(piece.start, piece.stop)
-        if kept.idle:
-            return np.zeros((piece.stop - piece.start, 30), np.float32)
-        near = course.part(piece.low, piece.high)
-        part = VoiceControls.from_stack(controls.stack()[piece.low : piece.high])
-        full = self._flow(
-            part,
-            speaker,
-            mean=guide.mean(part, near, speaker),
-            place=guide.place,
-            target=guide.target(near),
-            seed=guide.options.seed,
-            start=first + piece.low,
-            steps=guide.options.steps,
-            temperature=guide.options.variety,
-        )
-        rows = limited(full * guide.gain(near)[:, None], part, speaker)
-        amount = np.minimum(near.strength / 0.1, 1.0)
-        level = guide.options.level * guide.bank.level(near.weights)
-        rows = keep_loudness(rows, part, amount, level)
-        return rows[piece.start - piece.low : piece.stop - piece.low]
-
-
-class _Guide:
-    """Where one conversion leads: its emotions over time, and their place and directions in embedding space."""
-
-    def __init__(self, bank: VoiceBank, track: EmotionTrack, options: VoiceOptions) -> None:
-        self.bank, self.track, self.options = bank, track, options
-        self.place = np.zeros(256, np.float32)
-        self._directions = np.zeros((len(bank.names), 256))
-
-    def settle(self, place: Float[np.ndarray, "256"]) -> None:
-        """Take `place` as the embedding of the source from now on."""
-        self.place = place.astype(np.float32)
-        rows = np.eye(len(self.bank.names))
-        self._directions = np.stack([np.asarray(self.bank.direction(row, self.place)) for row in rows])
-
-    def course(self, start: int, frames: int) -> VoiceCourse:
-        """What is asked for in the frames from `start` on."""
-        return voice_course(self.track, self.bank, strength=self.options.strength, start=start, frames=frames)
-
-    def mean(
-        self, controls: VoiceControls, course: VoiceCourse, speaker: SpeakerStatistics
-    ) -> Float32[np.ndarray, "frame 30"]:
-        """The prior mean of each frame: what the bank's linear engine does at full strength."""
-        return self.bank.linear_residual(controls, course.shares, speaker=speaker).stack()
-
-    def target(self, course: VoiceCourse) -> Float[np.ndarray, "frame 256"]:
-        """e_ir of each frame: e_s moved along the directions by the strength."""
-        return self.place + course.weights @ self._directions
-
-    def gain(self, course: VoiceCourse) -> Float[np.ndarray, "frame"]:
-        """What the residual of full strength is multiplied by; rises with the strength from 0."""
-        full = course.shares @ np.array([GAINS.get(name, 1.0) for name in self.bank.names])
-        over = np.maximum(course.strength - 1.0, 0.0)
-        return full * (np.minimum(course.strength, 1.0) + _OVERDRIVE * over)
 
 
 def _warnings(audio: Audio, course: VoiceCourse) -> tuple[str, ...]:

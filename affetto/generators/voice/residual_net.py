@@ -30,10 +30,10 @@ class ResidualConfig:
     source: int = WIDTH
     speaker: int = STATISTICS
     embedding: int = EMBEDDING
-    width: int = 160
+    width: int = 128
     style: int = 128
     code: int = 48
-    blocks: int = 6
+    blocks: int = 5
     kernel: int = 7
 
     def to_metadata(self) -> dict[str, str]:

@@ -18,7 +18,7 @@ from affetto.generators.voice.residual_flow import noise_kernel
 from affetto.generators.voice.residual_net import ResidualConfig, ResidualNet
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
-_BATCH, _FRAMES = 16, 320
+_BATCH, _FRAMES = 12, 256
 _CHECK_EVERY_S = 45.0  # of processor time
 _GROUP_WEIGHT = (6.0, 2.0, 1.0, 1.0, 4.0)  # of a column of each group
 _GROUP_NAMES = ("pitch", "energy", "envelope", "noise", "rate")

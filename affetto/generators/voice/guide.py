@@ -1,0 +1,116 @@
+"""Where a conversion leads, and the residual of each piece on the way there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from affetto.conditioning.track import EmotionTrack
+from affetto.generators.voice.adapter import VoiceCourse, voice_course
+from affetto.generators.voice.bank import VoiceBank
+from affetto.generators.voice.controls import WIDTH, VoiceControls
+from affetto.generators.voice.limits import keep_loudness, limited
+from affetto.generators.voice.pieces import Window, part_of
+from affetto.generators.voice.residual_flow import ResidualFlow
+from affetto.generators.voice.residual_net import EMBEDDING
+from affetto.generators.voice.speaker import SpeakerStatistics
+from affetto.runtime.errors import UsageError
+
+GAINS: Mapping[str, float] = {}
+"""By how much the residual of full strength is multiplied for each emotion; chosen on the validation speakers."""
+
+_OVERDRIVE = 0.6  # how much of a strength beyond 1 is let through
+_FADE = 0.1  # strength below which loudness is corrected only in part
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceOptions:
+    """How a conversion is made.
+
+    `strength` 0..2 multiplies the track's intensities, `level` 0..2 says how much of the emotion's loudness is let
+    through (0 keeps the loudness of the source), `variety` 0..1 how far the flow strays from its likeliest course.
+    """
+
+    strength: float = 1.0
+    level: float = 0.0
+    keep_timing: bool = False
+    seed: int = 0
+    steps: int = 6
+    variety: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("strength", 0.0, 2.0), ("level", 0.0, 2.0), ("variety", 0.0, 1.0)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"{name} must lie in {low:g}..{high:g}, got {value:g}")
+        if not 1 <= self.steps <= 64:
+            raise UsageError(f"steps must lie in 1..64, got {self.steps}")
+        if self.seed < 0:
+            raise UsageError(f"the seed must be 0 or more, got {self.seed}")
+
+
+class Guide:
+    """One conversion's emotions over time, and their place and directions in embedding space.
+
+    `flow` None is the linear engine: the bank's mean residual and nothing else.
+    """
+
+    def __init__(
+        self, bank: VoiceBank, flow: ResidualFlow | None, track: EmotionTrack, options: VoiceOptions
+    ) -> None:
+        self.bank, self.flow, self.track, self.options = bank, flow, track, options
+        self.place = np.zeros(EMBEDDING, np.float32)
+        self._directions = np.zeros((len(bank.names), EMBEDDING))
+
+    def settle(self, place: Float[np.ndarray, "256"]) -> None:
+        """Take `place` as the embedding of the source from now on."""
+        self.place = place.astype(np.float32)
+        rows = np.eye(len(self.bank.names))
+        self._directions = np.stack([self.bank.direction(row, self.place) for row in rows])
+
+    def course(self, start: int, frames: int) -> VoiceCourse:
+        """What is asked for in the frames from `start` on."""
+        return voice_course(self.track, self.bank, strength=self.options.strength, start=start, frames=frames)
+
+    def target(self, course: VoiceCourse) -> Float[np.ndarray, "frame 256"]:
+        """e_ir of each frame: e_s moved along the directions by the strength."""
+        return self.place + course.weights @ self._directions
+
+    def gain(self, course: VoiceCourse) -> Float[np.ndarray, "frame"]:
+        """What the residual of full strength is multiplied by; rises with the strength from 0."""
+        full = course.shares @ np.array([GAINS.get(name, 1.0) for name in self.bank.names])
+        over = np.maximum(course.strength - 1.0, 0.0)
+        return full * (np.minimum(course.strength, 1.0) + _OVERDRIVE * over)
+
+    def rows(
+        self,
+        controls: VoiceControls,
+        course: VoiceCourse,
+        speaker: SpeakerStatistics,
+        window: Window,
+        *,
+        first: int = 0,
+    ) -> Float32[np.ndarray, "frame 30"]:
+        """The residual of the frames that a window decides; frame 0 of `controls` is frame `first` of the recording."""
+        if course.part(window.start, window.stop).idle:
+            return np.zeros((window.stop - window.start, WIDTH), np.float32)
+        near = course.part(window.low, window.high)
+        part = part_of(controls, window.low, window.high)
+        full = self.bank.linear_residual(part, near.shares, speaker=speaker).stack()
+        if self.flow is not None:
+            full = self.flow(
+                part,
+                speaker,
+                mean=full,
+                place=self.place,
+                target=self.target(near),
+                seed=self.options.seed,
+                start=first + window.low,
+                steps=self.options.steps,
+                temperature=self.options.variety,
+            )
+        rows = limited(full * self.gain(near)[:, None], part, speaker)
+        amount = np.minimum(near.strength / _FADE, 1.0)
+        rows = keep_loudness(rows, part, amount, self.options.level * self.bank.level(near.weights))
+        return rows[window.start - window.low : window.stop - window.low]
