@@ -251,7 +251,8 @@ def evaluate(network: VoiceNetwork, speech: Voices, bursts: Voices | None) -> di
     """Recall on unheard speakers beside a linear model and the majority, and how far the speaker can be told."""
     embeddings = embed(network, speech)
     heard = speech.rows(HELD_OUT, others=True)
-    logits, vad = network.judge(embeddings)
+    with torch.inference_mode():
+        logits, vad = network.judge(embeddings)
     figures: dict[str, Any] = {
         "clips": {},
         "uar": {},
@@ -280,7 +281,8 @@ def evaluate(network: VoiceNetwork, speech: Voices, bursts: Voices | None) -> di
     }
     if bursts is not None:
         rows = bursts.rows(TEST_PERSONS)
-        _, place = network.judge(embed(network, bursts)[rows])
+        with torch.inference_mode():
+            _, place = network.judge(embed(network, bursts)[rows])
         figures["bursts"] = {
             "clips": len(rows),
             "ccc": [
