@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,7 @@ _LIMITS = (18.0, 30.0, 30.0, 1.0, 1.1)
 _NEVER = 1e3
 
 
+@runtime_checkable
 class Phone(Protocol):
     """Something said between two times in seconds."""
 
