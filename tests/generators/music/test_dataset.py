@@ -6,7 +6,7 @@ import pytest
 
 from affetto.generators.music.augment import Augmentation, sustained, thinned
 from affetto.generators.music.dataset import SPLITS, MusicData, assembled, build, tune_groups
-from affetto.generators.music.songs import Song, bar_grid, chorale_score, on_beats, read_chords
+from affetto.generators.music.songs import Song, chorale_score, read_chords
 from affetto.media.midi import Score, note_array, save_midi
 from affetto.media.music import KEYS
 from affetto.runtime.errors import InvalidInputError
@@ -137,23 +137,6 @@ def test_missing_archives_and_other_files_are_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"nothing")
     with pytest.raises(InvalidInputError, match="no music data"):
         MusicData.load(tmp_path / "x.npz")
-
-
-def test_a_performance_is_counted_on_its_own_beats():
-    pace = np.cumsum([0.0, *np.full(16, 0.5), *np.full(16, 0.4)])
-    beats = np.stack([pace, np.arange(33) % 2 == 0, np.arange(33) % 4 == 1], axis=1).astype(np.float64)
-    heard = Score(notes=note_array([(2 * second, 0.2, 60, 64, 0) for second in pace[1:]]))  # at 120
-    score = on_beats(heard, beats, [(float(pace[5]), "C_M")])
-    assert np.allclose(score.notes["start"], np.arange(32))
-    assert score.meters == ((0.0, 4, 4),)
-    assert score.markers == ((4.0, "C_M"),)
-    assert [bpm for _, bpm in score.tempos] == [119.0, 149.0]
-
-
-def test_bars_of_odd_lengths_are_split_into_known_ones():
-    first, lengths = bar_grid(np.array([0, 4, 10, 11, 14, 26, 30, 34]), 38)
-    assert lengths[:5].tolist() == [4, 3, 3, 4, 4]
-    assert (np.diff(first) == lengths[:-1]).all()
 
 
 def test_chord_labels_become_names():
