@@ -104,9 +104,9 @@ def noise_shares(
     if not len(voiced):
         return shares
     for band, (low, high) in enumerate(itertools.pairwise(NOISE_EDGES_HZ)):
-        part = np.pad(_band(sound, low, high), REACH + 64)
+        part = np.pad(_band(sound, low, high), REACH + 256)
         for rows in np.array_split(voiced, 1 + len(voiced) // 500):
-            likeness = _repetition(part, centres[rows] + REACH + 64, hertz[rows].astype(np.float64))
+            likeness = _repetition(part, centres[rows] + REACH + 256, hertz[rows].astype(np.float64))
             shares[rows, band] = 1.0 - np.maximum(likeness, 0.0)
     return np.clip(shares, 0.0, 1.0)
 
@@ -124,16 +124,17 @@ def _band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
 def _repetition(part: np.ndarray, centres: np.ndarray, hertz: np.ndarray) -> np.ndarray:
     """The best correlation of two periods with those one period on, the period searched near the given pitch."""
     period = RATE / hertz
-    span = np.arange(-400, 400)
+    longest = int(max(period.max(), 60.0)) + 1
+    span = np.arange(-longest, longest)
     first = np.round(centres - period / 2).astype(np.int64)
     inside = (np.abs(span) <= np.maximum(period, 60.0)[:, None]).astype(np.float32)
-    here = part[np.clip(first[:, None] + span, 0, len(part) - 1)] * inside
+    here = part[first[:, None] + span] * inside
     best = np.full(len(hertz), -1.0)
     for step in np.linspace(-_SLACK, _SLACK, 9):
         lag = period * (1.0 + step)
         whole = np.floor(lag).astype(np.int64)
         share = (lag - whole).astype(np.float32)[:, None]
-        at = np.clip(first[:, None] + whole[:, None] + span, 0, len(part) - 2)
+        at = (first + whole)[:, None] + span
         there = (part[at] * (1 - share) + part[at + 1] * share) * inside
         scale = np.sqrt(np.square(here).sum(1) * np.square(there).sum(1)) + 1e-9
         best = np.maximum(best, (here * there).sum(1) / scale)

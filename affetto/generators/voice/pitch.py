@@ -8,6 +8,7 @@ of sound, so that a recording analysed in pieces gives the frames of the whole.
 from typing import no_type_check
 
 import numpy as np
+import scipy.ndimage
 import scipy.signal
 from jaxtyping import Float32
 from numba import njit
@@ -23,9 +24,14 @@ _WINDOW = 176  # samples: 22 ms, more than the longest period
 _HIGH_PASS_HZ, _LOW_PASS_HZ = 50.0, 1500.0
 _NOISE = 1e-9  # power per sample that counts as silence
 _OCTAVE_COST = 0.018  # correlation that one octave upward is worth
-_JUMP_COST = 0.7  # per octave between neighbouring frames
-_VOICING_COST = 0.22  # for a change between voiced and unvoiced
-_VOICING_THRESHOLD = 0.52
+_JUMP_COST = 1.2  # per octave between neighbouring frames
+_VOICING_COST = 0.3  # for a change between voiced and unvoiced
+_VOICING_THRESHOLD = 0.42
+_USUAL_FRAMES, _USUAL_OCTAVES = (
+    601,
+    0.5,
+)  # voiced frames that tell where a voice is, and how far it moves freely
+_RANGE_COST = 0.35  # per octave beyond
 _QUIET = 0.02  # amplitude below which, relative to the loud parts, a frame is likely no voice
 
 Array = np.ndarray
@@ -67,7 +73,7 @@ def _find_candidates(sound: Array, centres: Array, low: int, high: int, lags: Ar
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _cheapest_path(cost: Array, octave: Array, chosen: Array) -> None:
+def _cheapest_path(cost: Array, octave: Array, jump: np.float32, switch: np.float32, chosen: Array) -> None:
     """Write the state of each frame on the cheapest path; state 0 is unvoiced, the others lie at `octave`."""
     frames, states = cost.shape
     back = np.zeros((frames, states), np.int8)
@@ -79,9 +85,9 @@ def _cheapest_path(cost: Array, octave: Array, chosen: Array) -> None:
             for past in range(states):
                 change = np.float32(0.0)
                 if (past == 0) != (state == 0):
-                    change = np.float32(_VOICING_COST)
+                    change = switch
                 elif state > 0:
-                    change = np.float32(_JUMP_COST) * abs(octave[frame - 1, past] - octave[frame, state])
+                    change = jump * abs(octave[frame - 1, past] - octave[frame, state])
                 if total[past] + change < best:
                     best, source = total[past] + change, past
             fresh[state] = best + cost[frame, state]
@@ -120,16 +126,36 @@ def pitch_path(
     peaks: Float32[np.ndarray, "frame 6"],
     amplitude: Float32[np.ndarray, "frame"],
 ) -> Float32[np.ndarray, "frame"]:
-    """Hz of each frame, 0 where there is no voice: the cheapest path through the candidates of a whole recording."""
+    """Hz of each frame, 0 where there is no voice: the cheapest path through the candidates of a whole recording.
+
+    The path is found twice, the second time at a cost for leaving the range in which the voice mostly is: irregular
+    periods otherwise read as an octave below, and hissing as a very high voice.
+    """
+    if not len(hertz):
+        return np.zeros(0, np.float32)
     octave = np.log2(np.maximum(hertz, 1.0) / FLOOR_HZ).astype(np.float32)
-    loud = float(np.percentile(amplitude, 95)) if len(amplitude) else 0.0
+    loud = float(np.percentile(amplitude, 95))
     quiet = np.maximum(0.0, 1.0 - amplitude / max(_QUIET * loud, 1e-7))
+    unvoiced = (_VOICING_THRESHOLD + quiet)[:, None]
     voiced = np.where(hertz > 0, peaks + _OCTAVE_COST * octave, -1e3)
-    unvoiced = _VOICING_THRESHOLD + quiet
-    cost = -np.concatenate([unvoiced[:, None], voiced], axis=1).astype(np.float32)
-    states = np.concatenate([np.zeros_like(octave[:, :1]), octave], axis=1)
+    states = np.pad(octave, ((0, 0), (1, 0)))
+    padded = np.pad(hertz, ((0, 0), (1, 0)))
     chosen = np.zeros(len(hertz), np.int64)
-    if len(hertz):
-        _cheapest_path(cost, states, chosen)
-    padded = np.concatenate([np.zeros_like(hertz[:, :1]), hertz], axis=1)
-    return padded[np.arange(len(hertz)), chosen]
+    for _ in range(2):
+        cost = -np.concatenate([unvoiced, voiced], axis=1, dtype=np.float32)
+        _cheapest_path(cost, states, np.float32(_JUMP_COST), np.float32(_VOICING_COST), chosen)
+        melody = padded[np.arange(len(hertz)), chosen]
+        middle = _usual_octave(melody)
+        far = np.abs(octave - middle[:, None]) - _USUAL_OCTAVES
+        voiced = voiced - _RANGE_COST * np.maximum(far, 0.0)
+    return melody
+
+
+def _usual_octave(melody: Float32[np.ndarray, "frame"]) -> Float32[np.ndarray, "frame"]:
+    """Octaves above the floor around which the voice moves: the median of the seconds of voice nearest by."""
+    rows = np.flatnonzero(melody > 0)
+    if not len(rows):
+        return np.ones(len(melody), np.float32)
+    octaves = np.log2(melody[rows] / FLOOR_HZ)
+    usual = scipy.ndimage.median_filter(octaves, min(_USUAL_FRAMES, 2 * (len(rows) // 2) + 1), mode="reflect")
+    return np.interp(np.arange(len(melody)), rows, usual).astype(np.float32)
