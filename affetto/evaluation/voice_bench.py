@@ -24,6 +24,7 @@ Row = dict[str, Any]
 _CORE_TARGETS = tuple(name for name in TARGETS if name in CORE)
 _READER_STRENGTHS = (0.0, 0.33, 0.67, 1.0)
 _READER_CLIPS = 3
+_READER_KNOWN = 12  # sentences from which the critic knows the neutral voice
 _NEAR = {"pitch": 3.0, "rate": 0.15, "tilt": 3.0}
 """How near the mean movement of a cue must come to that of natural speech: semitones, log of duration, dB."""
 
@@ -193,7 +194,9 @@ def _ablation_rows(trial: Trial) -> Iterator[Row]:
 
 
 def _reader_rows(trial: Trial, data: Path, name: str) -> Iterator[Row]:
-    takes = read_reader(data, name, count=_READER_CLIPS)
+    known = read_reader(data, name, count=_READER_KNOWN)
+    takes = known[-_READER_CLIPS:]
+    trial.know(known)
     ours, plain, bank = (
         trial.convert_all(way, takes, _CORE_TARGETS, _READER_STRENGTHS)
         for way in ("affetto", "plain", "bank")

@@ -3,11 +3,14 @@
 One judge is a small convolutional network over level-free log-mels, the other a logistic regression on statistics of
 pitch, energy and spectrum. No converter is trained or tuned with them. Neither has heard EMO-DB's test speakers, and
 each of the four panels leaves out two more, so that the natural speech of every speaker can be judged honestly.
+
+Both know how the speaker sounds when neutral, as a listener does who has heard them before: that takes the microphone and
+the voice out of what is judged, and makes corpora and languages comparable.
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 
-from affetto.evaluation.voice_features import RANGE, SPEC, WINDOW, Heard, listen, statistics, windows
+from affetto.evaluation.voice_features import SPEC, WINDOW, Heard, listen, statistics, windows
 from affetto.evaluation.voice_sets import CORE, EMOTIONS, VALIDATION_SPEAKERS, Take, read_takes
-from affetto.media.audio import Audio
 from affetto.runtime.device import resolve_device
 from affetto.runtime.progress import ProgressCallback, ProgressEvent
 from affetto.weights.store import load_tensors, save_tensors
@@ -27,11 +29,36 @@ from affetto.weights.store import load_tensors, save_tensors
 PANELS: tuple[tuple[str, str], ...] = (VALIDATION_SPEAKERS, ("08", "10"), ("09", "11"), ("13", "15"))
 """The speakers each panel has not heard, besides the test speakers."""
 
-STATISTICS = 80
+STATISTICS = 160
+FLOOR = -6.0  # natural log of power against the band's own mean: below, all is silence
 _STEPS = 600
 _RATE = 3e-3
 _BATCH = 32
 _CORE_INDEX = [EMOTIONS.index(name) for name in CORE]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """How a speaker sounds when neutral."""
+
+    colour: Float32[np.ndarray, "48"]  # mean log-mel while speaking
+    statistics: Float32[np.ndarray, "80"]
+
+    @classmethod
+    def of(cls, clips: Sequence[Heard]) -> "Reference":
+        """The mean of a speaker's neutral clips."""
+        frames = np.concatenate([clip.mels[clip.energy > -2.5 * np.log(10.0)] for clip in clips])
+        rows = [np.mean([statistics(window) for window in windows(clip)], axis=0) for clip in clips]
+        return cls(colour=frames.mean(axis=0), statistics=np.mean(rows, axis=0).astype(np.float32))
+
+    def mels(self, heard: Heard) -> Float32[np.ndarray, "frame 48"]:
+        """Log-mels against those of the neutral voice."""
+        return np.maximum(heard.mels - self.colour, FLOOR).astype(np.float32)
+
+    def told(self, heard: Heard) -> Float32[np.ndarray, "160"]:
+        """The statistics of a window, and by how much they differ from neutral."""
+        own = statistics(heard)
+        return np.concatenate([own, own - self.statistics])
 
 
 class VoiceNetwork(nn.Module):
@@ -51,7 +78,7 @@ class VoiceNetwork(nn.Module):
 
     def forward(self, mels: Float[Tensor, "clip frame 48"]) -> Float[Tensor, "clip 7"]:
         """Logits over EMOTIONS."""
-        hidden = self.layers((1.0 + mels / (0.5 * RANGE)).transpose(1, 2)[:, None]).flatten(1, 2)
+        hidden = self.layers((mels / 3.0).transpose(1, 2)[:, None]).flatten(1, 2)
         pooled = torch.cat([hidden.mean(dim=-1), hidden.std(dim=-1, unbiased=False)], dim=1)
         return self.head(self.dropout(pooled))
 
@@ -83,23 +110,15 @@ class VoiceCritic(nn.Module):
         """The embedded critic."""
         tensors, _ = load_tensors("voice-critic")
         critic = cls()
-        critic.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+        critic.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return critic.eval()
 
-    def judges(self, audio: Audio, *, speaker: str = "") -> Float[np.ndarray, "2 7"]:
-        """Probabilities over EMOTIONS by the network and by the statistics, from panels that have not heard `speaker`."""
-        return self.judge_heard(listen(audio), speaker=speaker)
-
-    def probabilities(self, audio: Audio, *, speaker: str = "") -> Float[np.ndarray, "7"]:
-        """Probabilities over EMOTIONS: what both judges say, averaged."""
-        return self.judges(audio, speaker=speaker).mean(axis=0)
-
     @torch.no_grad()
-    def judge_heard(self, heard: Heard, *, speaker: str = "") -> Float[np.ndarray, "2 7"]:
-        """Like `judges`, of a clip already heard."""
+    def judges(self, heard: Heard, reference: Reference, *, speaker: str = "") -> Float[np.ndarray, "2 7"]:
+        """Probabilities over EMOTIONS by the network and by the statistics, from panels that have not heard `speaker`."""
         cut = windows(heard)
-        mels = torch.from_numpy(np.stack([_filled(window.mels) for window in cut]))
-        values = torch.from_numpy(np.stack([statistics(window) for window in cut]))
+        mels = torch.from_numpy(np.stack([_filled(reference.mels(window)) for window in cut]))
+        values = torch.from_numpy(np.stack([reference.told(window) for window in cut]))
         left_out = [index for index, pair in enumerate(PANELS) if speaker in pair]
         panels = left_out or list(range(len(PANELS)))
         answers = []
@@ -108,11 +127,17 @@ class VoiceCritic(nn.Module):
             answers.append(logs.mean(dim=(0, 1)).softmax(dim=-1))
         return torch.stack(answers).double().numpy()
 
+    def probabilities(
+        self, heard: Heard, reference: Reference, *, speaker: str = ""
+    ) -> Float[np.ndarray, "7"]:
+        """Probabilities over EMOTIONS: what both judges say, averaged."""
+        return self.judges(heard, reference, speaker=speaker).mean(axis=0)
+
 
 def _filled(mels: Float32[np.ndarray, "frame 48"]) -> Float32[np.ndarray, "160 48"]:
     """A window with silence around it, where it is shorter than two seconds."""
     missing = WINDOW - len(mels)
-    return np.pad(mels, ((missing // 2, missing - missing // 2), (0, 0)), constant_values=-RANGE)
+    return np.pad(mels, ((missing // 2, missing - missing // 2), (0, 0)), constant_values=FLOOR)
 
 
 def core_choice(probabilities: Float[np.ndarray, "7"]) -> str:
@@ -127,13 +152,13 @@ def core_probability(probabilities: Float[np.ndarray, "7"], emotion: str) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class _Lesson:
-    clips: list[Heard]
+    clips: list[tuple[Heard, Reference]]
     labels: Int[np.ndarray, "clip"]
 
     @property
     def lengths(self) -> Int[Tensor, "clip"]:
         """Frames of each clip."""
-        return torch.tensor([len(clip) for clip in self.clips])
+        return torch.tensor([len(clip) for clip, _ in self.clips])
 
 
 def train_voice_critic(
@@ -152,11 +177,16 @@ def train_voice_critic(
     deadline = time.monotonic() + seconds
     takes = read_takes(data)
     heard = {take.name: listen(take.audio) for take in takes}
+    references = neutral_references(takes, heard)
     critic = VoiceCritic()
     rng = torch.Generator().manual_seed(seed)
     where = resolve_device(device)
     for index, pair in enumerate(PANELS):
-        lesson = _lesson([take for take in takes if take.split != "test" and take.speaker not in pair], heard)
+        students = [take for take in takes if take.split != "test" and take.speaker not in pair]
+        lesson = _Lesson(
+            clips=[(heard[take.name], references[take.speaker]) for take in students],
+            labels=np.array([EMOTIONS.index(take.emotion) for take in students]),
+        )
         _fit_reader(critic.readers[index], lesson)
         share = (deadline - time.monotonic()) / (len(PANELS) - index)
         network = critic.networks[index]
@@ -165,14 +195,25 @@ def train_voice_critic(
         network.cpu()
         if progress is not None:
             progress(ProgressEvent(stage="voice critic", done=index + 1, total=len(PANELS)))
-    scores = accuracies(critic.eval(), takes, heard)
+    scores = accuracies(critic.eval(), takes, heard, references)
     metadata = {"seed": str(seed), "classes": json.dumps(EMOTIONS), "panels": json.dumps(PANELS)}
-    tensors = {name: tensor for name, tensor in critic.state_dict().items() if "num_batches" not in name}
-    save_tensors(output, tensors, {**metadata, **{name: f"{score:.4f}" for name, score in scores.items()}})
+    save_tensors(
+        output,
+        {
+            name: tensor.half() if tensor.is_floating_point() else tensor
+            for name, tensor in critic.state_dict().items()
+        },
+        {**metadata, **{name: f"{score:.4f}" for name, score in scores.items()}},
+    )
     return scores
 
 
-def accuracies(critic: VoiceCritic, takes: Sequence[Take], heard: dict[str, Heard]) -> dict[str, float]:
+def accuracies(
+    critic: VoiceCritic,
+    takes: Sequence[Take],
+    heard: Mapping[str, Heard],
+    references: Mapping[str, Reference],
+) -> dict[str, float]:
     """Of natural speech by speakers the judging panel has not heard: how often the played emotion is named.
 
     `test_` and `others_` tell the speakers, `core` is among the four CORE emotions and `seven` among all, `recall_` is
@@ -181,7 +222,12 @@ def accuracies(critic: VoiceCritic, takes: Sequence[Take], heard: dict[str, Hear
     scores: dict[str, float] = {}
     for group, splits in (("test", ("test",)), ("others", ("train", "validation"))):
         chosen = [take for take in takes if take.split in splits]
-        answers = np.stack([critic.judge_heard(heard[take.name], speaker=take.speaker) for take in chosen])
+        answers = np.stack(
+            [
+                critic.judges(heard[take.name], references[take.speaker], speaker=take.speaker)
+                for take in chosen
+            ]
+        )
         labels = np.array([EMOTIONS.index(take.emotion) for take in chosen])
         views = {"": answers.mean(axis=1), "_network": answers[:, 0], "_statistics": answers[:, 1]}
         core = np.isin(labels, _CORE_INDEX)
@@ -196,11 +242,15 @@ def accuracies(critic: VoiceCritic, takes: Sequence[Take], heard: dict[str, Hear
     return scores
 
 
-def _lesson(takes: Sequence[Take], heard: dict[str, Heard]) -> _Lesson:
-    return _Lesson(
-        clips=[heard[take.name] for take in takes],
-        labels=np.array([EMOTIONS.index(take.emotion) for take in takes]),
-    )
+def neutral_references(takes: Sequence[Take], heard: Mapping[str, Heard]) -> dict[str, Reference]:
+    """How each speaker sounds when neutral."""
+    speakers = sorted({take.speaker for take in takes})
+    return {
+        speaker: Reference.of(
+            [heard[take.name] for take in takes if take.speaker == speaker and take.emotion == "neutral"]
+        )
+        for speaker in speakers
+    }
 
 
 def _fit_reader(reader: nn.Module, lesson: _Lesson, *, decay: float = 3e-3) -> None:
@@ -208,9 +258,9 @@ def _fit_reader(reader: nn.Module, lesson: _Lesson, *, decay: float = 3e-3) -> N
     assert isinstance(reader, StatisticsReader)
     rows, labels, weights = [], [], []
     counts = np.bincount(lesson.labels, minlength=len(EMOTIONS))
-    for clip, label in zip(lesson.clips, lesson.labels, strict=True):
+    for (clip, reference), label in zip(lesson.clips, lesson.labels, strict=True):
         cut = windows(clip)
-        rows += [statistics(window) for window in cut]
+        rows += [reference.told(window) for window in cut]
         labels += [label] * len(cut)
         weights += [1.0 / (len(cut) * counts[label] * len(EMOTIONS))] * len(cut)
     values, wanted = torch.from_numpy(np.stack(rows)), torch.tensor(labels)
@@ -266,11 +316,11 @@ def _fit_network(network: nn.Module, lesson: _Lesson, rng: torch.Generator, dead
     network.eval()
 
 
-def _padded(clips: Sequence[Heard]) -> Float[Tensor, "clip frame 48"]:
-    longest = max(len(clip) for clip in clips)
-    rows = torch.full((len(clips), longest, SPEC.bands), -RANGE)
-    for row, clip in zip(rows, clips, strict=True):
-        row[: len(clip)] = torch.from_numpy(clip.mels)
+def _padded(clips: Sequence[tuple[Heard, Reference]]) -> Float[Tensor, "clip frame 48"]:
+    longest = max(len(clip) for clip, _ in clips)
+    rows = torch.full((len(clips), longest, SPEC.bands), FLOOR)
+    for row, (clip, reference) in zip(rows, clips, strict=True):
+        row[: len(clip)] = torch.from_numpy(reference.mels(clip))
     return rows
 
 
@@ -280,7 +330,7 @@ def augmented(
     """Two-second windows of clips as other voices in other rooms might have spoken them.
 
     A window starts anywhere, runs up to 8 % faster or slower, its bands shift by up to one and a half, a smooth filter
-    of about 2 dB and a noise floor colour it, and a stripe of time and one of bands are blanked.
+    of about 1 dB and a noise floor colour it, and a stripe of time and one of bands are blanked.
     """
 
     def uniform(low: float, high: float, *more: int) -> Tensor:
@@ -302,11 +352,11 @@ def augmented(
     )
     moved = F.grid_sample(mels[:, None], where, padding_mode="border", align_corners=True)[:, 0]
     waves = torch.cos(torch.arange(1, 4)[:, None] * torch.linspace(0.0, np.pi, SPEC.bands))
-    moved = moved + (uniform(-0.4, 0.4, 3) @ waves)[:, None]
-    moved = torch.logaddexp(moved, uniform(-1.2 * RANGE, -0.6 * RANGE)[:, None, None]).clamp_min(-RANGE)
-    moved = moved.masked_fill(outside[:, :, None], -RANGE)
-    moved = moved.masked_fill(_stripe(WINDOW, 16, uniform)[:, :, None], -RANGE)
-    return moved.masked_fill(_stripe(SPEC.bands, 6, uniform)[:, None], -0.4 * RANGE)
+    moved = moved + (uniform(-0.25, 0.25, 3) @ waves)[:, None]
+    moved = torch.logaddexp(moved, uniform(1.5 * FLOOR, 0.6 * FLOOR)[:, None, None]).clamp_min(FLOOR)
+    moved = moved.masked_fill(outside[:, :, None], FLOOR)
+    moved = moved.masked_fill(_stripe(WINDOW, 16, uniform)[:, :, None], FLOOR)
+    return moved.masked_fill(_stripe(SPEC.bands, 6, uniform)[:, None], 0.0)
 
 
 def _stripe(size: int, widest: int, uniform: Callable[[float, float], Tensor]) -> Bool[Tensor, "clip {size}"]:

@@ -15,11 +15,12 @@ from scipy.fft import dct
 from affetto.media.audio import Audio
 from affetto.media.mel import MelSpec, log_mel
 
-SPEC = MelSpec(window=512, hop=200, fft=1024, bands=48, low_hz=80.0, high_hz=7_000.0, floor=1e-10)
+SPEC = MelSpec(window=512, hop=200, fft=1024, bands=48, low_hz=80.0, high_hz=7_000.0, floor=1e-12)
 RANGE = 4.5 * np.log(10.0)  # natural log of power: 45 dB below the speech everything is floor
 WINDOW = 160  # frames at 80 per second: two seconds
 HOP = 40
 _FRAME_MS = 1000.0 * SPEC.hop / SPEC.rate
+_LEVEL_DB = -20.0
 _PITCH_RANGE = (60.0, 600.0)
 _RATES = ((1.0, 3.0), (3.0, 6.0), (6.0, 12.0), (12.0, 24.0))  # Hz of the energy's modulation
 
@@ -43,15 +44,17 @@ class Heard:
 
 def listen(audio: Audio) -> Heard:
     """The features of a clip."""
-    samples = audio.resampled(SPEC.rate).mono()
-    mels = log_mel(torch.from_numpy(np.ascontiguousarray(samples)), SPEC).numpy().T
+    loud = level_db(audio)
+    # At one level for all, so that the floor of the spectrogram lies equally deep below every voice.
+    samples = audio.resampled(SPEC.rate).mono() * np.float32(10.0 ** ((_LEVEL_DB - max(loud, -80.0)) / 20.0))
+    mels = log_mel(torch.from_numpy(samples), SPEC).numpy().T
     power = np.exp(mels).mean(axis=1)
     speaking = power > 1e-3 * power.max()
     level = float(np.log(power[speaking].mean()))
     return Heard(
         mels=np.maximum(mels - level, -RANGE).astype(np.float32),
         pitch=pitch_track(samples, len(mels)),
-        level_db=level_db(audio),
+        level_db=loud,
     )
 
 

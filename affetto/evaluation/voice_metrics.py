@@ -6,6 +6,7 @@ are scored alike.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -61,6 +62,7 @@ def content_distance(first: Float[np.ndarray, "frame 13"], second: Float[np.ndar
 
 
 @numba.njit(cache=True)
+@no_type_check
 def _warp(distance: np.ndarray) -> float:  # pragma: no cover  compiled
     rows, columns = distance.shape
     cost = np.full((rows + 1, columns + 1), np.inf)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 
-from affetto.evaluation.voice_critic import VoiceCritic, core_probability
+from affetto.evaluation.voice_critic import Reference, VoiceCritic, core_probability
 from affetto.evaluation.voice_features import Heard, listen, loudness_db
 from affetto.evaluation.voice_metrics import (
     Cues,
@@ -86,6 +86,7 @@ class Trial:
         self._still = _StillBank(**{each.name: getattr(self.bank, each.name) for each in fields(VoiceBank)})
         self._heard: dict[str, Heard] = {}
         self._controls: dict[str, VoiceControls] = {}
+        self._references_of: dict[str, Reference] = {}
         self._sweeps: dict[tuple, list[Sample]] = {}
 
     @cached_property
@@ -98,6 +99,19 @@ class Trial:
         if take.name not in self._heard:
             self._heard[take.name] = listen(take.audio)
         return self._heard[take.name]
+
+    def _reference(self, take: Take) -> Reference:
+        """How the speaker of a take sounds when neutral."""
+        if take.speaker not in self._references_of:
+            neutral = [
+                each for each in self.takes if (each.speaker, each.emotion) == (take.speaker, "neutral")
+            ]
+            self._references_of[take.speaker] = Reference.of([self.hear(each) for each in neutral])
+        return self._references_of[take.speaker]
+
+    def know(self, takes: Sequence[Take]) -> None:
+        """Take the neutral speech of a further speaker as the reference for their conversions."""
+        self._references_of[takes[0].speaker] = Reference.of([self.hear(take) for take in takes])
 
     def sweep(
         self, way: str, *, emotions: Sequence[str] = TARGETS, strengths: Sequence[float] = STRENGTHS
@@ -131,7 +145,7 @@ class Trial:
             emotion=emotion,
             strength=strength,
             heard=heard,
-            probabilities=self.critic.judge_heard(heard, speaker=take.speaker).mean(axis=0),
+            probabilities=self.critic.probabilities(heard, self._reference(take), speaker=take.speaker),
             loudness_db=loudness_db(audio),
         )
 
