@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 
 from affetto.generators.voice.controls import CONTROL_FPS, VoiceControls
 from affetto.generators.voice.residual_net import FACTOR
-from affetto.generators.voice.speaker import SpeakerStatistics
+from affetto.generators.voice.speaker import SEMITONE, SpeakerStatistics
 from affetto.media.audio import MAX_CHANNELS, SILENCE_PEAK, Audio
 from affetto.runtime.errors import InvalidInputError
 
@@ -20,6 +20,8 @@ SHORTEST_S, LONGEST_S = 8.0, 24.0
 
 MARGIN = 50 * FACTOR  # frames of context on both sides of a piece
 _VOICED_S = 0.1  # less voice than this is none
+_STILL = 0.19  # share of voiced frames that hold their pitch, beyond which nobody speaks
+_JUDGED_S = 1.5  # seconds of voice before that is judged
 _CLIPPED = 1e-4  # share of samples at full scale that deserves a warning
 _CEILING = 0.99
 
@@ -91,6 +93,25 @@ def check_voiced(path: Path | None, speaker: SpeakerStatistics) -> None:
     if speaker.voiced_seconds < _VOICED_S:
         raise InvalidInputError(
             f"{path or 'the sound'}: holds no voice with a pitch: give a recording of speech"
+        )
+
+
+def check_spoken(path: Path | None, controls: VoiceControls) -> None:
+    """Raise InvalidInputError where the pitch stands still as only instruments hold it: music, a steady tone.
+
+    Of natural speech at most a ninth of the voiced frames keep their pitch within a fiftieth of a semitone (EMO-DB and
+    readers of three languages), of notes a fifth and more.
+    """
+    voiced = controls.voiced > 0.5
+    follows = voiced[1:] & voiced[:-1]
+    if np.count_nonzero(follows) < _JUDGED_S * CONTROL_FPS:
+        return
+    moves = np.abs(np.diff(controls.log_f0.astype(np.float64)))[follows] * SEMITONE
+    still = float(np.mean(moves < 0.02))
+    if still > _STILL:
+        raise InvalidInputError(
+            f"{path or 'the sound'}: sounds like music or a steady tone ({100 * still:.0f} % of its pitch stands still):"
+            " give a recording of speech alone"
         )
 
 

@@ -18,6 +18,7 @@ from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, Voic
 from affetto.generators.voice.guide import Guide, VoiceOptions
 from affetto.generators.voice.pieces import (
     check_speech,
+    check_spoken,
     check_voiced,
     clipping_warning,
     unclipped,
@@ -184,6 +185,7 @@ class VoiceConverter:
         controls = analyse(speech.mono(), speech.rate)
         speaker = speaker_statistics(controls)
         check_voiced(speech.path, speaker)
+        check_spoken(speech.path, controls)
         guide = Guide(self._chosen(bank), self._flow, track, options)
         course = guide.course(0, len(controls))
         residual = ControlResidual.zeros(len(controls))
