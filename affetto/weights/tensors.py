@@ -68,3 +68,18 @@ def _tensors_in(held: Any, path: Path) -> dict[str, Tensor]:
         if tensors:
             return tensors
     raise InvalidInputError(f"{path}: holds no named tensors: give the checkpoint itself")
+
+
+def check_layout(
+    given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], what: str
+) -> None:
+    """Raise InvalidInputError unless names and shapes agree; the message names the first that does not."""
+    problem = None
+    if missing := sorted(set(expected) - set(given)):
+        problem = f"key {missing[0]!r} is missing ({len(missing)} in all)"
+    elif extra := sorted(set(given) - set(expected)):
+        problem = f"key {extra[0]!r} is unknown ({len(extra)} in all)"
+    elif wrong := [key for key in expected if given[key] != expected[key]]:
+        problem = f"{wrong[0]!r} is {given[wrong[0]]}, not {expected[wrong[0]]}"
+    if problem is not None:
+        raise InvalidInputError(f"{problem}: these are not the weights of {what}")

@@ -19,6 +19,7 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "face-critic": ("affetto.evaluation.face_critic", "train_face_critic"),
     "voice-critic": ("affetto.evaluation.voice_critic", "train_voice_critic"),
     "voice-embedding": ("affetto.conditioning.train_voice_embedding", "train_voice_embedding"),
+    "voice-emoreg": ("affetto.generators.voice.full.train_emoreg", "train_voice_emoreg"),
     "voice-bank": ("affetto.generators.voice.train_bank", "train_voice_bank"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
 }

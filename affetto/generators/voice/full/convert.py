@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from affetto.generators.voice.full.diffvc import DiffVC, DiffVCConfig, check_layout
+from affetto.generators.voice.full.diffvc import DiffVC, DiffVCConfig
 from affetto.generators.voice.full.hifigan import HiFiGAN, HiFiGANConfig, fold_weight_norm
 from affetto.generators.voice.full.vocos import FRONT_END_KEYS, Vocos, VocosConfig
+from affetto.weights.tensors import check_layout
 
 Converted = tuple[dict[str, Tensor], dict[str, str]]
 

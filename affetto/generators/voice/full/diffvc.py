@@ -19,6 +19,7 @@ from affetto.generators.voice.full.diffvc_score import GradLogPEstimator
 from affetto.generators.voice.full.diffvc_solver import NoiseSchedule, clip_noise, sample
 from affetto.generators.voice.full.norms import Mask, frame_mask
 from affetto.runtime.errors import InvalidInputError
+from affetto.weights.tensors import check_layout
 
 Mel = Float[Tensor, "batch band frame"]
 Lengths = Int[Tensor, "batch"]
@@ -200,18 +201,3 @@ def load_diffvc(tensors: Mapping[str, Tensor], config: DiffVCConfig) -> DiffVC:
     check_layout({key: tuple(value.shape) for key, value in tensors.items()}, expected, "DiffVC")
     network.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
     return network.eval()
-
-
-def check_layout(
-    given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], what: str
-) -> None:
-    """Raise InvalidInputError unless names and shapes agree; the message names the first that does not."""
-    problem = None
-    if missing := sorted(set(expected) - set(given)):
-        problem = f"key {missing[0]!r} is missing ({len(missing)} in all)"
-    elif extra := sorted(set(given) - set(expected)):
-        problem = f"key {extra[0]!r} is unknown ({len(extra)} in all)"
-    elif wrong := [key for key in expected if given[key] != expected[key]]:
-        problem = f"{wrong[0]!r} is {given[wrong[0]]}, not {expected[wrong[0]]}"
-    if problem is not None:
-        raise InvalidInputError(f"{problem}: these are not the weights of {what}")

@@ -16,8 +16,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affetto.generators.voice.full.diffvc import check_layout
 from affetto.runtime.errors import InvalidInputError
+from affetto.weights.tensors import check_layout
 
 _SLOPE = 0.1
 

@@ -15,8 +15,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affetto.generators.voice.full.diffvc import check_layout
 from affetto.runtime.errors import InvalidInputError
+from affetto.weights.tensors import check_layout
 
 FRONT_END_KEYS = ("feature_extractor.", "head.istft.window")
 """Keys of the published file that hold its mel front end and window, which are computed here."""
