@@ -22,6 +22,7 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "voice-emoreg": ("affetto.generators.voice.full.train_emoreg", "train_voice_emoreg"),
     "voice-bank": ("affetto.generators.voice.train_bank", "train_voice_bank"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
+    "beat-tracker": ("affetto.generators.music.train_beats", "train_beat_tracker"),
 }
 
 
