@@ -159,7 +159,7 @@ def read_thorsten(folder: Path) -> Iterator[VoiceClip]:
     }  # fmt: skip
     for path in _sounds(folder):
         style = path.parent.name.lower()
-        if style in emotions:
+        if style in emotions and path.parent.parent == folder:
             yield VoiceClip(path=path, speaker="thorsten", text_id=path.stem, emotion=emotions[style])
 
 

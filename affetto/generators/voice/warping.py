@@ -1,5 +1,7 @@
 """Which moments of two takes of the same sentence belong together, where no phone marks tell."""
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 from jaxtyping import Float
@@ -35,6 +37,7 @@ def _features(controls: VoiceControls) -> Float[np.ndarray, "frame feature"]:
 
 
 @numba.njit(cache=True)
+@no_type_check
 def _path(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     rows, columns = len(one), len(other)
     cost = np.full((rows + 1, columns + 1), np.inf)
