@@ -1,10 +1,13 @@
 """The recipe behind `affetto train voice-residual`: a flow over control residuals, learnt on takes of the same sentence."""
 
 import copy
+import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,16 +15,33 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affetto.generators.voice.pairs import GROUPS
-from affetto.generators.voice.residual_data import PairExample, ResidualBatch, draw_batch, example_batch
-from affetto.generators.voice.residual_flow import noise_kernel
+from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
+from affetto.generators.voice.bank import VoiceBank
+from affetto.generators.voice.bank_data import read_corpus
+from affetto.generators.voice.pairs import GROUPS, Take
+from affetto.generators.voice.residual_data import (
+    PairExample,
+    ResidualBatch,
+    build_examples,
+    draw_batch,
+    example_batch,
+)
+from affetto.generators.voice.residual_flow import load_net, noise_kernel, save_net
 from affetto.generators.voice.residual_net import ResidualConfig, ResidualNet
+from affetto.generators.voice.train_bank import read_take
+from affetto.runtime.device import resolve_device
+from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 _BATCH, _FRAMES = 12, 256
 _CHECK_EVERY_S = 45.0  # of processor time
 _GROUP_WEIGHT = (6.0, 2.0, 1.0, 1.0, 4.0)  # of a column of each group
 _GROUP_NAMES = ("pitch", "energy", "envelope", "noise", "rate")
+
+
+VALIDATION, TEST = ("03", "14"), ("12", "16")
+"""EMO-DB's speakers that training does not hear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +55,61 @@ class ResidualScores:
     explained: Mapping[str, float]
     steps: int
     best_step: int
+
+
+def train_voice_residual(
+    data: str | Path,
+    output: Path,
+    *,
+    seconds: float,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | torch.device = "auto",
+    bank: str | Path = "embedded",
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> ResidualScores:
+    """Train on a corpus that `affetto train voice-bank` reads, for `seconds` of processor time; write `output`.
+
+    Prior means and directions are those of `bank`. Controls and embeddings of the recordings are kept beside `output`
+    and do not count towards `seconds`. `resume` goes on from `output`.
+    """
+    if seconds <= 0:
+        raise UsageError(f"training needs a positive time budget, got {seconds:g} s")
+    where = resolve_device(device)
+    takes = _takes(data, output.with_name(f"{output.stem}-work"), progress)
+    emotions = VoiceBank.from_pretrained(str(bank))
+    known = (*emotions.names, "neutral")
+    takes = [take for take in takes if take.emotion in known and take.speaker not in TEST]
+    train = build_examples([t for t in takes if t.speaker not in VALIDATION], emotions)
+    held_out = build_examples([t for t in takes if t.speaker in VALIDATION], emotions, neutral_only=True)
+    if not train or not held_out:
+        raise InvalidInputError(f"{data}: needs speakers with neutral and emotional takes of one sentence")
+    trainer = ResidualTrainer(train, held_out, seed=seed, device=where, progress=progress, cancel=cancel)
+    if resume and output.exists():
+        trainer.start_from(load_net(output))
+    trainer.checkpoint = lambda: _write(output, trainer.best, {"seed": str(seed), "state": "training"})
+    trainer.train(seconds, rate=7e-4 if resume else 1.5e-3)
+    scores = trainer.scores()
+    metadata = {"seed": str(seed), "scores": json.dumps(dataclasses.asdict(scores), sort_keys=True)}
+    _write(output, trainer.best, metadata)
+    return scores
+
+
+def _takes(data: str | Path, folder: Path, progress: ProgressCallback | None) -> list[Take]:
+    folder.mkdir(exist_ok=True)
+    embedder = VoiceEmbedder.from_pretrained("embedded", device="cpu")
+    takes, clips = [], read_corpus(data)
+    for index, clip in enumerate(clips):
+        takes.append(read_take(clip, embedder, folder / f"{clip.speaker}-{clip.path.stem}.npz"))
+        if progress is not None and index % 20 == 0:
+            progress(ProgressEvent(stage="takes", done=index, total=len(clips)))
+    return takes
+
+
+def _write(output: Path, net: ResidualNet, metadata: Mapping[str, str]) -> None:
+    with atomic_path(output) as path:
+        save_net(path, net, metadata)
 
 
 def group_weights() -> Float[Tensor, "30"]:
@@ -88,6 +163,13 @@ class ResidualTrainer:
         self.best = copy.deepcopy(self.average)
         self.best_loss, self.best_step, self.count = math.inf, 0, 0
         self.weight = group_weights().to(device)
+
+    def start_from(self, net: ResidualNet) -> None:
+        """Go on with the weights of `net`; its scale stays that of these examples."""
+        scale = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+        for mine in (self.net, self.average, self.best):
+            mine.load_state_dict({**net.state_dict(), **scale})
+        self.best_loss = self.validation_loss(self.average)
 
     def train(self, seconds: float, *, rate: float = 1.5e-3) -> None:
         """Go on for `seconds` of processor time, the learning rate falling to zero at the end."""
