@@ -21,6 +21,7 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "voice-embedding": ("affetto.conditioning.train_voice_embedding", "train_voice_embedding"),
     "voice-emoreg": ("affetto.generators.voice.full.train_emoreg", "train_voice_emoreg"),
     "voice-bank": ("affetto.generators.voice.train_bank", "train_voice_bank"),
+    "voice-residual": ("affetto.generators.voice.train_residual", "train_voice_residual"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
     "beat-tracker": ("affetto.generators.music.train_beats", "train_beat_tracker"),
 }
