@@ -221,6 +221,13 @@ class FaderScale:
         columns = [np.searchsorted(self.edges[i], values[:, i], side="right") for i in range(values.shape[1])]
         return 1 + np.stack(columns, axis=1).astype(np.int64)
 
+    def position(self, values: Float[np.ndarray, "fader"]) -> Float[np.ndarray, "fader"]:
+        """Where attributes lie between the levels, 0..8 in steps as fine as they are."""
+        levels = np.arange(LEVELS, dtype=np.float64)
+        return np.array(
+            [np.interp(value, row, levels) for value, row in zip(values, self.middles, strict=True)]
+        )
+
 
 def tempo_level(bpm: float | np.ndarray) -> np.ndarray:
     """The tempo class 1..16."""

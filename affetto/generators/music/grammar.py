@@ -38,7 +38,8 @@ MAX_TOGETHER = 10  # fingers
 class BarRule:
     """What one bar must obey: its length, and onsets, melody or ranges when these are prescribed.
 
-    `melody` maps a position to (pitch id, duration id); `onsets` are the only positions at which something may begin.
+    `melody` maps a position to (pitch id, duration id), 0 leaving either free; `onsets` are the only positions at which
+    something may begin.
     """
 
     steps: int = 4 * STEPS_PER_BEAT
@@ -46,16 +47,13 @@ class BarRule:
     melody: Mapping[int, tuple[int, int]] | None = None
     lowest: int = 1
     highest: int = SIZES["pitch"] - 1
+    tune: tuple[int, int] = (1, SIZES["pitch"] - 1)  # the lowest and highest pitch id of the melody
     room: int | None = None  # sixteenths from the bar's start within which every note must end
     need_start: bool = True  # something must begin on the first beat
     max_beats: int = MAX_STEPS
     pitches: Mapping[int, frozenset[int]] = field(
         default_factory=dict
     )  # position -> pitch classes allowed there
-
-    def forced(self) -> tuple[int, ...] | None:
-        """The positions at which something must begin, in order; None when that is free."""
-        return None if self.onsets is None else tuple(sorted(self.onsets))
 
 
 class BarState:
@@ -68,6 +66,7 @@ class BarState:
         self.together = 0
         self.beats = 0
         self.owes_melody = False
+        self.sang = False  # whether the tune, which has one voice, sounds at this beat
 
     def families(self) -> Bool[np.ndarray, "5"]:
         """Which families may follow; BAR stands for the end of this bar."""
@@ -78,13 +77,13 @@ class BarState:
             return allowed
         if at_beat and self.together < MAX_TOGETHER and self.pitches(NOTE).any():
             allowed[NOTE] = True
-            allowed[MELODY] = self.rule.melody is None
+            allowed[MELODY] = self.rule.melody is None and not self.sang and self.pitches(MELODY).any()
         if at_beat and self.together == 0:
             return allowed  # a beat must sound
         positions = self.positions()
-        allowed[BEAT] = positions.any() and self.beats < self.rule.max_beats
-        owed = self.rule.onsets is not None and positions.any()
+        owed = self.rule.onsets is not None and bool(positions.any())
         waiting = self.rule.melody is not None and any(p > self.position for p in self.rule.melody)
+        allowed[BEAT] = positions.any() and (self.beats < self.rule.max_beats or owed or waiting)
         empty = self.position < 0 and self.rule.need_start
         allowed[BAR] = not (owed or waiting or empty)
         return allowed
@@ -109,10 +108,12 @@ class BarState:
     def pitches(self, family: int) -> Bool[np.ndarray, "pitch"]:
         """Which pitches the next note here may have."""
         allowed = np.zeros(SIZES["pitch"], bool)
-        if family == MELODY and self.owes_melody and self.rule.melody is not None:
-            allowed[self.rule.melody[self.position][0]] = True
+        asked = self._asked(family)[0]
+        if asked:
+            allowed[asked] = True
             return allowed
-        allowed[self.rule.lowest : min(self.last_pitch, self.rule.highest + 1)] = True
+        low, high = self.rule.tune if family == MELODY else (self.rule.lowest, self.rule.highest)
+        allowed[low : min(self.last_pitch, high + 1)] = True
         classes = self.rule.pitches.get(self.position)
         if classes is not None:
             allowed &= np.isin((np.arange(SIZES["pitch"]) + LOWEST - 1) % 12, list(classes))
@@ -121,12 +122,18 @@ class BarState:
     def durations(self, family: int) -> Bool[np.ndarray, "duration"]:
         """How long the next note here may last."""
         allowed = np.zeros(SIZES["duration"], bool)
-        if family == MELODY and self.owes_melody and self.rule.melody is not None:
-            allowed[self.rule.melody[self.position][1]] = True
+        asked = self._asked(family)[1]
+        if asked:
+            allowed[asked] = True
             return allowed
         room = self.rule.room if self.rule.room is not None else LENGTHS[-1]
         allowed[1:] = LENGTHS[1:] <= room - max(self.position, 0) * (self.rule.room is not None)
         return allowed
+
+    def _asked(self, family: int) -> tuple[int, int]:
+        if family == MELODY and self.owes_melody and self.rule.melody is not None:
+            return self.rule.melody[self.position]
+        return 0, 0
 
     def advance(self, word: Sequence[int] | Int[np.ndarray, "6"]) -> None:
         """Take one written word into account."""
@@ -136,12 +143,13 @@ class BarState:
             self.last_pitch = SIZES["pitch"]
             self.together = 0
             self.beats += 1
+            self.sang = False
             self.owes_melody = self.rule.melody is not None and self.position in self.rule.melody
         elif family in (MELODY, NOTE):
             self.last_pitch = int(word[PITCH])
             self.together += 1
             if family == MELODY:
-                self.owes_melody = False
+                self.owes_melody, self.sang = False, True
 
 
 def check_words(words: Int[np.ndarray, "word 6"], rules: Sequence[BarRule], *, first_bar: int = 0) -> None:

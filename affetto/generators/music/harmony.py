@@ -1,0 +1,174 @@
+"""Chord progressions in C major and A minor: counted from songs, drawn so that they begin and close as asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64
+
+from affetto.tokenizers.chords import chord_root, chord_tones
+from affetto.tokenizers.vocabulary import FIRST_CHORD, QUALITIES, chord_id
+
+MAJOR, MINOR = 1, 2
+_TONIC = {MAJOR: ("C_M",), MINOR: ("A_m",)}
+_DOMINANT = {MAJOR: ("G_M", "G_7", "G_sus4"), MINOR: ("E_M", "E_7", "E_sus4", "E_m")}
+_BEFORE_TONIC = {MAJOR: ("F_M", "F_m", "D_m", "D_m7"), MINOR: ("D_m", "F_M", "G_M", "D_m7")}
+_HELD = 0.3  # a chord is held over a bar line less often than in songs, whose intros and endings stand still
+_ORDERS = (0.72, 0.22, 0.06)  # weight of what follows two chords, one chord, none
+_BRIGHT = {
+    "M": 1.0,
+    "7": 0.5,
+    "M7": 0.8,
+    "+": 0.2,
+    "sus2": 0.1,
+    "sus4": 0.1,
+    "m": -1.0,
+    "m7": -0.8,
+}  # others -1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HarmonyModel:
+    """How chords follow each other, half a bar at a time, by mode and place in the bar."""
+
+    chords: Int64[np.ndarray, "chord"]  # ids of the vocabulary
+    counts: Float32[
+        np.ndarray, "2 2 before chord then"
+    ]  # mode - 1, half of the bar, two chords ago (last = none), ...
+
+    @classmethod
+    def fit(
+        cls,
+        songs: Sequence[tuple[Int64[np.ndarray, "bar slot"], Int64[np.ndarray, "bar"]]],
+        *,
+        most: int = 34,
+    ) -> "HarmonyModel":
+        """The model of songs given as (chords of each bar in quarters, mode of each bar)."""
+        halves = [chords[:, [0, 2]].reshape(-1) for chords, _ in songs]
+        seen = np.bincount(np.concatenate(halves), minlength=FIRST_CHORD + 12 * len(QUALITIES))
+        seen[:FIRST_CHORD] = 0
+        kept = np.sort(np.argsort(-seen, kind="stable")[:most])
+        index = np.full(len(seen), -1)
+        index[kept] = np.arange(most)
+        counts = np.zeros((2, 2, most + 1, most, most), np.float32)
+        for line, (_, mode) in zip(halves, songs, strict=True):
+            own = index[line]
+            for at in range(1, len(own)):
+                before = own[at - 2] if at > 1 else -1
+                if own[at - 1] >= 0 and own[at] >= 0:
+                    counts[mode[at // 2] - 1, at % 2, before, own[at - 1], own[at]] += 1
+        return cls(chords=kept, counts=counts)
+
+    def _table(self, mode: int, half: int) -> Float64[np.ndarray, "before chord then"]:
+        """P(then | before, chord), from counts of two chords, one and none."""
+        counts = self.counts[mode - 1, half].astype(np.float64)
+        longer = counts + 1e-9
+        one = counts.sum(axis=0) + 1e-9
+        none = one.sum(axis=0)
+        enough = counts.sum(axis=2, keepdims=True) / (counts.sum(axis=2, keepdims=True) + 4.0)
+        first = _ORDERS[0] * enough
+        rest = 1.0 - first
+        share = _ORDERS[1] / (_ORDERS[1] + _ORDERS[2])
+        return (
+            first * longer / longer.sum(axis=2, keepdims=True)
+            + rest * share * (one / one.sum(axis=1, keepdims=True))[None]
+            + rest * (1 - share) * (none / none.sum())[None, None]
+        )
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        bars: int,
+        *,
+        mode: int,
+        bright: Float[np.ndarray, "bar"],
+        busy: Float[np.ndarray, "bar"],
+        before: int | None = None,
+        ending: str = "open",
+        temperature: float = 0.75,
+    ) -> Int64[np.ndarray, "bar 2"]:
+        """Chord ids for each half of `bars` bars, drawn given how they must end.
+
+        `bright` (-1..1) favours major or minor chords, `busy` (-1..1) changes within the bar. `before` is the chord that
+        sounded last. `ending`: `cadence` closes on the tonic after a dominant, `half` hangs on the dominant, `turn` leads
+        back to the beginning, `open` is free.
+        """
+        count, steps = len(self.chords), 2 * bars
+        wanted = self._wishes(bars, mode=mode, bright=bright, ending=ending, fresh=before is None)
+        tables = []
+        for step in range(steps):
+            table = self._table(mode, step % 2) ** (1.0 / temperature)
+            if step % 2:  # the second half stays, the quieter the more
+                table = table * np.where(np.eye(count, dtype=bool), np.exp(0.5 - 0.9 * busy[step // 2]), 1.0)
+            else:
+                table = table * np.where(np.eye(count, dtype=bool), _HELD, 1.0)
+            table = table * wanted[step]
+            tables.append(table)
+        ahead = np.ones((count, count))  # how well things can still end, given the last two chords
+        messages = [ahead]
+        for table in reversed(tables[1:]):
+            ahead = np.einsum("abc,bc->ab", table[:count], messages[-1])
+            ahead = ahead / max(ahead.max(), 1e-300)
+            messages.append(ahead)
+        messages.reverse()
+        line: list[int] = []
+        for step in range(steps):
+            if step == 0:
+                start = self._index(before) if before is not None else None
+                usual = self.counts[mode - 1].sum(axis=(0, 1, 2)).astype(np.float64)
+                first = tables[0][-1, start] if start is not None else usual * wanted[0]
+                p = first * (messages[0].mean(axis=0) if start is None else messages[0][start])
+            else:
+                two = line[-2] if step > 1 else (self._index(before) if before is not None else None)
+                row = tables[step][-1 if two is None else two, line[-1]]
+                p = row * messages[step][line[-1]]
+            line.append(int(rng.choice(count, p=p / p.sum())))
+        return self.chords[np.array(line)].reshape(bars, 2)
+
+    def _index(self, chord: int) -> int | None:
+        found = np.flatnonzero(self.chords == chord)
+        return int(found[0]) if len(found) else None
+
+    def _wishes(
+        self, bars: int, *, mode: int, bright: np.ndarray, ending: str, fresh: bool
+    ) -> Float64[np.ndarray, "half chord"]:
+        brightness = np.array(
+            [_BRIGHT.get(QUALITIES[(c - FIRST_CHORD) % len(QUALITIES)], -1.0) for c in self.chords]
+        )
+        wanted = np.exp(0.9 * np.repeat(bright, 2)[:, None] * brightness)
+        sets = {
+            name: np.isin(self.chords, [chord_id(each) for each in table[mode]])
+            for name, table in (("tonic", _TONIC), ("dominant", _DOMINANT), ("before", _BEFORE_TONIC))
+        }
+        if fresh:
+            wanted[0] *= np.where(sets["tonic"], 6.0, 1.0)
+        if ending == "cadence":
+            wanted[-2:] *= np.where(sets["tonic"], 1.0, 0.0)
+            if bars > 1:
+                wanted[-3] *= np.where(sets["dominant"], 40.0, np.where(sets["before"], 4.0, 0.02))
+                wanted[-4] *= np.where(sets["before"] | sets["dominant"], 3.0, 1.0)
+        elif ending in ("half", "turn"):
+            wanted[-1] *= np.where(
+                sets["dominant"], 12.0 if ending == "half" else 40.0, np.where(sets["tonic"], 0.2, 1.0)
+            )
+        return wanted
+
+
+def chord_classes_of(chord: int) -> frozenset[int]:
+    """The pitch classes of a chord id; empty for no chord."""
+    root = chord_root(chord)
+    if root < 0:
+        return frozenset()
+    tones = chord_tones(QUALITIES[(chord - FIRST_CHORD) % len(QUALITIES)])
+    return frozenset((root + tone) % 12 for tone in tones)
+
+
+SCALE = frozenset((0, 2, 4, 5, 7, 9, 11))
+"""The white keys: C major, and A minor without its leading note."""
+
+
+def scale_classes(chord: int) -> frozenset[int]:
+    """The pitch classes that fit while a chord sounds: its own, and those of the scale that do not rub against it."""
+    own = chord_classes_of(chord)
+    rubbing = {(tone + step) % 12 for tone in own - SCALE for step in (1, -1)}
+    return own | (SCALE - rubbing)

@@ -1,0 +1,92 @@
+"""Which of several versions of a passage stays: how near it comes to what was asked, and how well the tune sings."""
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from affetto.generators.music.composer_data import FaderScale
+from affetto.generators.music.composer_net import FADERS
+from affetto.generators.music.form import MusicPlan
+from affetto.generators.music.grammar import LENGTHS, LOWEST, MELODY
+from affetto.generators.music.sampling import Written
+from affetto.media.music import attributes_of
+
+_ASKED, _FELT = 1.2, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
+_VAD = np.array([2.2, 2.0, 0.4])
+_LEAP, _LIKELY = 0.15, 0.35
+
+
+class Judge:
+    """Puts a cost on versions of a passage; the lowest is best."""
+
+    def __init__(self, plan: MusicPlan, scale: FaderScale) -> None:
+        self.plan, self.scale = plan, scale
+
+    def cost(
+        self, version: Written, first: int, last: int, before: Int64[np.ndarray, "word 6"] | None
+    ) -> float:
+        """Distance from the emotion and the faders, leaps of the tune, and unlikely words."""
+        bars = self.plan.bars[first:last]
+        notes = passage_notes(version.words, self.plan, first)
+        seconds = float(self.plan.bar_seconds[first:last].sum())
+        found = attributes_of(notes, seconds)
+        if found is None:
+            return 1e9
+        wanted = np.mean([bar.vad for bar in bars], axis=0)
+        total = float(_VAD @ np.abs(found.vad() - wanted))
+        levels = self.scale.position(
+            fader_values(notes, version.words, found.major, seconds, self.plan.steps, last - first)
+        )
+        for index, name in enumerate(FADERS):
+            asked = np.mean([bar.faders.get(name, 4.0) for bar in bars])
+            weight = _ASKED if name in bars[0].told else _FELT
+            total += weight * abs(float(levels[index]) - float(asked)) / 4.0
+        return total + _LEAP * leaps(version.words, before) - _LIKELY * version.log_likelihood
+
+
+def passage_notes(
+    words: Int64[np.ndarray, "word 6"], plan: MusicPlan, first: int
+) -> Float64[np.ndarray, "note 4"]:
+    """Start and duration in seconds, sounding pitch, velocity of the notes of a passage that begins with bar `first`."""
+    notes = words[words[:, 0] >= MELODY]
+    step = np.array([60.0 / bar.bpm / 4 for bar in plan.bars])[notes[:, 1]]
+    begin = (plan.starts - plan.starts[first])[notes[:, 1]]
+    columns = (
+        begin + notes[:, 2] * step,
+        LENGTHS[notes[:, 4]] * step,
+        notes[:, 3] + LOWEST - 1 + plan.shift,
+        20 + 4 * (notes[:, 5] - 1),
+    )
+    return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+
+
+def fader_values(
+    notes: Float64[np.ndarray, "note 4"],
+    words: Int64[np.ndarray, "word 6"],
+    major: float,
+    seconds: float,
+    steps: int,
+    bars: int,
+) -> Float64[np.ndarray, "6"]:
+    """The attributes behind the faders, in their order, of a whole passage."""
+    sounding = words[words[:, 0] >= MELODY]
+    onsets = len(np.unique(sounding[:, 1] * 64 + sounding[:, 2]))
+    return np.array(
+        [
+            onsets / (steps * bars),
+            len(notes) / seconds,
+            len(notes) / max(onsets, 1),
+            notes[:, 2].mean(),
+            notes[:, 3].mean(),
+            major,
+        ]
+    )
+
+
+def leaps(words: Int64[np.ndarray, "word 6"], before: Int64[np.ndarray, "word 6"] | None) -> float:
+    """How much the tune jumps: the mean of its intervals beyond a fifth, semitones."""
+    sung = words[words[:, 0] == MELODY, 3]
+    if before is not None:
+        sung = np.concatenate([before[before[:, 0] == MELODY, 3][-1:], sung])
+    if len(sung) < 2:
+        return 0.0
+    return float(np.maximum(np.abs(np.diff(sung)) - 7, 0).mean())
