@@ -22,6 +22,7 @@ class Score:
     [
         (["sparkle", "--data", ".", "-o", "{folder}/a.safetensors"], 2, "sparkle"),
         (["head", "--data", "{folder}/gone", "-o", "{folder}/a.safetensors"], 3, "gone"),
+        (["voice-bank", "--data", "esd:{folder}/gone", "-o", "{folder}/a.safetensors"], 3, "gone"),
         (["head", "--data", "."], 2, "-o"),
         (["head", "--data", ".", "-o", "{folder}/a.pt"], 2, "a.pt"),
         (["head", "--data", ".", "-o", "{folder}/a.safetensors", "--resume"], 2, "--resume"),
