@@ -77,7 +77,7 @@ def _smooth_power(power: np.ndarray, rate: int) -> np.ndarray:
     edges = np.concatenate([[0.0], 0.5 * (centres[1:] + centres[:-1]), [centres[-1] + 500.0]])
     counts = np.searchsorted(hertz, edges)
     total = np.concatenate([np.zeros_like(power[..., :1]), np.cumsum(power, axis=-1)], axis=-1)
-    width = np.maximum(np.diff(counts), 1)
+    width = np.maximum(np.diff(counts), 1).astype(np.float32)
     level = np.log((total[..., counts[1:]] - total[..., counts[:-1]]) / width + 1e-14)
     place = np.interp(hertz, centres, np.arange(BANDS))
     low = np.minimum(place.astype(np.int64), BANDS - 2)

@@ -119,7 +119,7 @@ class ControlResidual:
             log_rate=_column(log_rate),
         )
 
-    def scaled(self, gain: float | Float[np.ndarray, "frame"]) -> "ControlResidual":
+    def scaled(self, gain: float | int | Float[np.ndarray, "frame"]) -> "ControlResidual":
         """The residual times one number, or times one number per frame."""
         return ControlResidual.from_stack(self.stack() * np.asarray(gain, np.float32)[..., None])
 

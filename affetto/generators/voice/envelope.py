@@ -18,6 +18,7 @@ NOISE_EDGES_HZ = (0.0, 1500.0, 4000.0, 8000.0)
 _LOWEST_BAND, _HIGHEST_BAND = 80.0, 7500.0
 _UNVOICED_HZ = 240.0  # window and smoothing of frames without a pitch: 12.5 ms
 _FLOOR = 1e-10  # power per sample that counts as silence: -100 dB
+_DEPTH, _SILENCE = 1e-7, 1e-12  # power below which, against a frame's own or at all, a band is empty
 _PERIODS = 3.0  # in a window
 _SLACK = 0.06  # how far from its pitch a period is looked for, as a share
 
@@ -43,15 +44,18 @@ def frame_spectra(
     start = np.floor(centres).astype(np.int64)
     padded = np.pad(sound, (REACH, REACH + max(1, int(start[-1]) + 1 - len(sound))))
     frames = padded[start[:, None] + REACH + offsets]
-    place = (offsets - (centres - start)[:, None]) * pitch[:, None] / RATE
+    place = (offsets - (centres - start)[:, None]).astype(np.float32) * (pitch[:, None] / np.float32(RATE))
     window = np.where(np.abs(place) < _PERIODS / 2, 0.5 + 0.5 * np.cos(2 * np.pi / _PERIODS * place), 0.0)
     window = window.astype(np.float32)
     weight = np.square(window).sum(1)
     frames = (frames - (frames * window).sum(1, keepdims=True) / window.sum(1, keepdims=True)) * window
-    energy = 10.0 * np.log10(np.square(frames).sum(1) / weight + _FLOOR)
-    power = np.square(np.abs(scipy.fft.rfft(frames, axis=1))) / weight[:, None] + np.float32(FFT * _FLOOR)
+    mean = np.square(frames).sum(1) / weight
+    energy = 10.0 * np.log10(mean + _FLOOR)
+    power = np.square(np.abs(scipy.fft.rfft(frames, axis=1))) / weight[:, None]
+    power += (_DEPTH * mean + _SILENCE)[:, None].astype(np.float32)
     smooth = _lifter(np.log(_averaged(power, pitch)), pitch)
-    return (10.0 / np.log(10.0)) * smooth @ _band_weights(), energy.astype(np.float32)
+    bands = smooth @ (_band_weights() * np.float32(10.0 / np.log(10.0)))
+    return bands.astype(np.float32), energy.astype(np.float32)
 
 
 def _averaged(power: np.ndarray, pitch: np.ndarray) -> np.ndarray:
@@ -74,8 +78,8 @@ def _averaged(power: np.ndarray, pitch: np.ndarray) -> np.ndarray:
 def _lifter(spectrum: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     """A log spectrum without its ripple at the pitch, and what the averaging flattened restored."""
     cepstrum = scipy.fft.irfft(spectrum, axis=1)[:, : FFT // 2 + 1]
-    turns = np.arange(FFT // 2 + 1) * pitch[:, None] / RATE
-    lifter = np.sinc(turns) * (1.18 - 2 * 0.09 * np.cos(2 * np.pi * turns))
+    turns = np.arange(FFT // 2 + 1, dtype=np.float32) * (pitch[:, None] / np.float32(RATE))
+    lifter = (np.sinc(turns) * (1.18 - 2 * 0.09 * np.cos(2 * np.pi * turns))).astype(np.float32)
     cepstrum = np.concatenate([cepstrum * lifter, (cepstrum * lifter)[:, -2:0:-1]], axis=1)
     return scipy.fft.rfft(cepstrum.astype(np.float32), axis=1).real
 

@@ -24,7 +24,7 @@ class Voice:
 
     start: int
     stop: int
-    marks: Float[np.ndarray, "mark"]
+    marks: Float[np.ndarray, "_mark"]
 
 
 class _Grains:
@@ -34,7 +34,9 @@ class _Grains:
         self.rows: list[tuple[float, float, float, float, int]] = []
         self.varied: list[tuple[float, float, float, float, int]] = []
 
-    def add(self, output: float, source: float, before: float, after: float, kind: int) -> None:
+    def add(
+        self, output: float | int, source: float | int, before: float | int, after: float | int, kind: int
+    ) -> None:
         self.rows.append((output, source, before, after, kind))
         self.varied.append(self.rows[-1])
 
@@ -50,7 +52,7 @@ class _Grains:
         return Layout(output=output, source=source, before=before, after=after, kind=kind.astype(np.int8))
 
 
-def stretches(marks: list[Float[np.ndarray, "mark"]], length: int) -> list[Voice]:
+def stretches(marks: list[Float[np.ndarray, "_mark"]], length: int) -> list[Voice]:
     """The voiced stretches of a recording, each reaching about one period beyond its first and last mark."""
     found: list[Voice] = []
     for run in marks:
@@ -76,7 +78,7 @@ class Timing:
     rate: int
     time_map: TimeMap
 
-    def _whole(self, place: float) -> int:
+    def _whole(self, place: float | int) -> int:
         seconds = np.float64((place + self.start) / self.rate)
         return int(np.round(self.time_map.shift_at(seconds) * self.rate))
 
@@ -85,17 +87,19 @@ class Timing:
         """Samples by which the part as a whole comes later."""
         return self._whole(0)
 
-    def shift(self, place: float) -> int:
+    def shift(self, place: float | int) -> int:
         """Whole samples by which this place comes later than the part's first."""
         return self._whole(place) - self.base
 
     def output(self, places: Float[np.ndarray, "*place"]) -> Float[np.ndarray, "*place"]:
         """Where these places go."""
-        return self.time_map.to_output((places + self.start) / self.rate) * self.rate - self.start - self.base
+        moved = self.time_map.to_output((places + self.start) / self.rate)
+        return np.asarray(moved * self.rate - self.start - self.base)
 
-    def source(self, places: Float[np.ndarray, "*place"] | float) -> Float[np.ndarray, "*place"]:
+    def source(self, places: Float[np.ndarray, "*place"] | float | int) -> Float[np.ndarray, "*place"]:
         """Which places are heard at these places of the output."""
-        return self.time_map.to_source((places + self.start + self.base) / self.rate) * self.rate - self.start
+        heard = self.time_map.to_source((places + self.start + self.base) / self.rate)
+        return np.asarray(heard * self.rate - self.start)
 
 
 def plan_layout(
@@ -125,7 +129,7 @@ def plan_layout(
     return grains.layout(), grains.layout(varied=True)
 
 
-def _moves(moving: np.ndarray, rate: int, start: float, stop: float) -> bool:
+def _moves(moving: np.ndarray, rate: int, start: float | int, stop: float | int) -> bool:
     first = int(np.floor(start * CONTROL_FPS / rate))
     last = int(np.ceil(stop * CONTROL_FPS / rate))
     return bool(np.any(moving[max(first, 0) : last + 1]))

@@ -66,7 +66,7 @@ def pitch_marks(
     rate: int,
     log_f0: Float32[np.ndarray, "frame"],
     runs: Int64[np.ndarray, "run 2"],
-) -> list[Float[np.ndarray, "mark"]]:
+) -> list[Float[np.ndarray, "_mark"]]:
     """For each run, where its periods lie: the peaks of one polarity that best keep the pitch, in parts of a sample."""
     high = min(_BAND_HZ[1], 0.45 * rate)
     band = scipy.signal.butter(2, [_BAND_HZ[0], high], "bandpass", fs=rate, output="sos")

@@ -1,5 +1,6 @@
 """An edit of a voice's controls -> its waveform, changed only where and how the edit asks."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -104,7 +105,9 @@ def render_blocks(
     The parts together are what `render` gives; the blocks of the source may be of any length.
     """
     time_map = output_times(controls, residual, keep_timing=keep_timing)
-    if residual.is_zero or (keep_timing and ControlResidual.from_stack(residual.stack()[:, :-1]).is_zero):
+    if keep_timing:
+        residual = dataclasses.replace(residual, log_rate=np.zeros_like(residual.log_rate))
+    if residual.is_zero:
         yield from blocks
         return
     edit = _Edit(controls=controls, residual=residual, time_map=time_map, rate=rate)
@@ -188,7 +191,6 @@ class _Part:
         rows = np.minimum(number + np.arange(count), len(edit.controls) - 1)
         times = (number + np.arange(count)) / CONTROL_FPS
         residual = edit.residual.stack()[rows]
-        residual[:, -1] *= not edit.time_map.is_identity
         slope = np.diff(edit.time_map.shift_at(np.append(times, times[-1] + 1 / CONTROL_FPS)))
         controls = VoiceControls.from_stack(edit.controls.stack()[rows])
         low, high = (

@@ -28,7 +28,7 @@ class TimeMap:
             )
 
     @classmethod
-    def identity(cls, seconds: float) -> "TimeMap":
+    def identity(cls, seconds: float | int) -> "TimeMap":
         """The map under which nothing moves."""
         ends = np.array([0.0, max(seconds, 1e-3)])
         return cls(source=ends, output=ends.copy())
@@ -55,19 +55,19 @@ class TimeMap:
         """Whether nothing moves."""
         return bool(np.all(self.source == self.output))
 
-    def shift_at(self, times: Float[np.ndarray, "*time"]) -> Float[np.ndarray, "*time"]:
+    def shift_at(self, times: Float[np.ndarray, "*time"] | float | int) -> Float[np.ndarray, "*time"]:
         """Seconds by which each source time comes later in the output; constant beyond the ends."""
-        return np.interp(times, self.source, self.output - self.source)
+        return np.asarray(np.interp(times, self.source, self.output - self.source))
 
-    def to_output(self, times: Float[np.ndarray, "*time"] | float) -> Float[np.ndarray, "*time"]:
+    def to_output(self, times: Float[np.ndarray, "*time"] | float | int) -> Float[np.ndarray, "*time"]:
         """The output seconds of source seconds."""
         times = np.asarray(times, np.float64)
-        return times + self.shift_at(times)
+        return np.asarray(times + self.shift_at(times))
 
-    def to_source(self, times: Float[np.ndarray, "*time"] | float) -> Float[np.ndarray, "*time"]:
+    def to_source(self, times: Float[np.ndarray, "*time"] | float | int) -> Float[np.ndarray, "*time"]:
         """The source seconds of output seconds."""
         times = np.asarray(times, np.float64)
-        return times - np.interp(times, self.output, self.output - self.source)
+        return np.asarray(times - np.interp(times, self.output, self.output - self.source))
 
     def save(self, path: str | Path) -> Path:
         """Write the knots as JSON; returns the path."""
