@@ -122,8 +122,8 @@ class DiffVC(nn.Module):
         if mean is None:
             with torch.no_grad():
                 mean = self.encoder(mel, lengths)
-        extra = -mel.shape[-1] % self.decoder.estimator.stride
-        mel, mean, noise = (F.pad(each, (0, extra)) for each in (mel, mean, noise))
+        extra = (0, -mel.shape[-1] % self.decoder.estimator.stride)
+        mel, mean, noise = F.pad(mel, extra), F.pad(mean, extra), F.pad(noise, extra)
         mask, span = self._masks(lengths, mel.shape[-1])
         inside = mask[:, None].to(mel.dtype)
         left = self.schedule.gammas(time)

@@ -141,7 +141,7 @@ def sound_units(
 
 def cepstra(mel: Float[np.ndarray, "band frame"]) -> Float[np.ndarray, "frame cepstrum"]:
     """Mel cepstra and their change from frame to frame, the level left out."""
-    coefficients = dct(mel.astype(np.float64), type=2, axis=0, norm="ortho")[1 : _CEPSTRA + 1].T
+    coefficients = np.asarray(dct(mel.astype(np.float64), type=2, axis=0, norm="ortho"))[1 : _CEPSTRA + 1].T
     return np.concatenate([coefficients, np.gradient(coefficients, axis=0)], axis=1)
 
 

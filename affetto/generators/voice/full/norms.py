@@ -24,7 +24,7 @@ class SpanGroupNorm(nn.GroupNorm):
     With as many groups as channels it is instance normalisation.
     """
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  the base calls it `input`
         self, hidden: Float[Tensor, "batch channel band frame"], span: Mask | None = None
     ) -> Float[Tensor, "batch channel band frame"]:
         """Normalise; without `span` every frame counts. Frames outside the span come out arbitrary."""

@@ -292,10 +292,10 @@ class EmoRegTrainer:
         seconds: float,
         rate: float,
     ) -> list[float]:
-        trained = objective.encoder if stage == "encoder" else objective.decoder
-        for each in self.network.parameters():
-            each.requires_grad_(False)
-        parameters = [each.requires_grad_(True) for each in trained.parameters()]  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        trained = self.network.encoder if stage == "encoder" else self.network.decoder
+        parameters = list(trained.parameters())
+        self.network.requires_grad_(False)
+        trained.requires_grad_(True)
         self.network.eval()
         if stage == "encoder":
             self.network.encoder.train()
