@@ -13,7 +13,6 @@ from matplotlib.gridspec import GridSpec
 from affetto.conditioning.encoders.speech import SpeechEncoder
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.voice.controls import CONTROL_FPS, VoiceControls, analyse
-from affetto.generators.voice.pipeline import VoiceConversion
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio
 from affetto.media.mel import MelSpec, log_mel
@@ -29,21 +28,7 @@ _SHOWN_SECONDS = 20.0  # of a longer recording the first ones are drawn
 _TICKS_HZ = (100, 300, 1_000, 3_000, 8_000)
 
 
-def draw_report(conversion: VoiceConversion, path: str | Path, *, overwrite: bool = True) -> Path:
-    """Write a PNG that compares the recording of a conversion with what became of it; see `draw_comparison`."""
-    plan = conversion.plan
-    return draw_comparison(
-        conversion.source,
-        conversion.audio,
-        path,
-        track=plan.track,
-        strength=plan.options.strength,
-        time_map=conversion.time_map,
-        overwrite=overwrite,
-    )
-
-
-def draw_comparison(
+def draw_report(
     before: Audio,
     after: Audio,
     path: str | Path,
