@@ -104,6 +104,11 @@ class DiffVC(nn.Module):
         self.encoder = AverageVoice(self.config)
         self.decoder = ScoreDecoder(self.config)
 
+    @torch.no_grad()
+    def average(self, mel: Mel, lengths: Lengths) -> Mel:
+        """The average-voice mels, from which nothing is learned."""
+        return self.encoder(mel, lengths)
+
     def score_loss(
         self,
         mel: Mel,
@@ -119,9 +124,7 @@ class DiffVC(nn.Module):
 
         The encoder learns nothing from it. `mean` is its output for `mel` when that is already known.
         """
-        if mean is None:
-            with torch.no_grad():
-                mean = self.encoder(mel, lengths)
+        mean = self.average(mel, lengths) if mean is None else mean
         extra = (0, -mel.shape[-1] % self.decoder.estimator.stride)
         mel, mean, noise = F.pad(mel, extra), F.pad(mean, extra), F.pad(noise, extra)
         mask, span = self._masks(lengths, mel.shape[-1])
