@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
 from affetto.tokenizers.compound import Words
 from affetto.tokenizers.vocabulary import (

@@ -209,7 +209,7 @@ def train_beat_tracker(
         spent, tick = spent + now - tick, now
         if spent - saved > 60.0 or spent >= seconds:
             saved = spent
-            _save(checkpoint, average, {"spent": f"{spent:.0f}", "step": str(step)})
+            _save(checkpoint, average, {"spent": f"{spent:.2f}", "step": str(step)})
             if progress is not None:
                 done = round(100 * min(spent / seconds, 1.0))
                 progress(
