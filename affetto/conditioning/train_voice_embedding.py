@@ -321,7 +321,7 @@ def _linear_probe(
 ) -> Int[Tensor, "clip"]:  # fmt: skip
     """What a class-balanced logistic regression, fitted to the `heard` clips, answers for every clip."""
     train = x[heard].detach().double()
-    mean, scale = train.mean(0), train.std(0) + 1e-6
+    mean, scale = train.mean(0), train.std(0, correction=min(1, len(train) - 1)) + 1e-6
     scaled = (x.detach().double() - mean) / scale
     target = as_tensor(labels[heard])
     count = int(labels.max()) + 1
