@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from affetto.generators.music.compose import Composition, note_rows
 from affetto.generators.music.form import MusicPlan
@@ -80,7 +80,7 @@ def _one_voice(part: Float64[np.ndarray, "note 4"]) -> Float64[np.ndarray, "note
     return part
 
 
-def _drums(plan: MusicPlan, index: int) -> list[tuple[float, float, int, int]]:
+def _drums(plan: MusicPlan, index: int) -> list[tuple[int, int, int, int]]:
     """(step, sixteenths, drum, velocity) of one bar: silent when it is calm, fuller the more arousal there is."""
     arousal = plan.bars[index].vad[1]
     final = index == len(plan.bars) - 1 and plan.ending == "cadence"
@@ -88,7 +88,7 @@ def _drums(plan: MusicPlan, index: int) -> list[tuple[float, float, int, int]]:
         return []
     start, loud = index * plan.steps, int(np.clip(52 + 28 * arousal, 30, 96))
     beats = plan.steps // 4
-    hits: list[tuple[float, float, int, int]] = []
+    hits: list[tuple[int, int, int, int]] = []
     gap = 4 if arousal < 0.0 else 2
     for step in range(0, plan.steps, gap):
         accent = 6 if step % 4 == 0 else -8
@@ -161,7 +161,7 @@ def _pedal(plan: MusicPlan, track: int) -> list[tuple[float, int, int, int]]:
     return moves
 
 
-def levelled(bars: Sequence[Int64[np.ndarray, "word 6"]], moves: Sequence[int]) -> list[np.ndarray]:
+def levelled(bars: Sequence[np.ndarray], moves: Sequence[int]) -> list[np.ndarray]:
     """The bars with the velocities of each moved by so many ids, within what there is."""
     moved = []
     for words, move in zip(bars, moves, strict=True):

@@ -29,15 +29,18 @@ _RECENT_BARS = 8
 _SAME_FEELING = 0.2  # bars whose feelings differ by less may be the same notes
 _TUNE = (55, 86)  # MIDI pitches of the melody
 _LOWEST, _HIGHEST = 28, 96
+_BELOW_TUNE = 76  # the accompaniment stays under this while a tune sounds
+_FINAL_BASS = (33, 45)  # within which the last root lies
 
-BarWords = list[Int64[np.ndarray, "word 6"]]
+BarWords = list[np.ndarray]
+"""The words (word, 6) of each bar."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Forced:
     """What is prescribed for bars, in C major or A minor: bars kept as they are, and rhythms or tunes to follow."""
 
-    kept: Mapping[int, Int64[np.ndarray, "word 6"]] = field(default_factory=dict)  # bar -> its words
+    kept: Mapping[int, np.ndarray] = field(default_factory=dict)  # bar -> its words
     onsets: Mapping[int, frozenset[int]] = field(default_factory=dict)
     melody: Mapping[int, Mapping[int, tuple[int, int]]] = field(default_factory=dict)
 
@@ -245,7 +248,7 @@ class _Work:
             onsets=self.forced.onsets.get(index),
             melody=self._melody(index, bar),
             lowest=_LOWEST - LOWEST + 1 - shift,
-            highest=min(_HIGHEST - LOWEST + 1 - shift, SIZES["pitch"] - 1),
+            highest=min((_BELOW_TUNE if bar.melody else _HIGHEST) - LOWEST + 1 - shift, SIZES["pitch"] - 1),
             tune=tune,
             room=steps if final else None,
             need_start=bar.alike == 0 and index not in self.forced.onsets,
@@ -303,22 +306,20 @@ class _Work:
 
     def _closed(self, words: np.ndarray, index: int) -> np.ndarray:
         """The last bar with every note held to its end, over the root of its chord in the bass."""
-        words = words.copy()
         notes = words[:, 0] >= MELODY
-        if index == 0 or not notes.any():
+        chord = int(self.chords[index, 0])
+        if index == 0 or not notes.any() or chord_root(chord) < 0:
             return words
         whole = int(np.flatnonzero(self.plan.steps >= LENGTHS)[-1])
-        words[notes & (words[:, 2] == 0), 4] = whole
-        root = chord_root(int(self.chords[index, 0]))
-        lowest = int(words[notes, 3].min())
-        if (root >= 0 and (lowest + LOWEST - 1) % 12 != root) or lowest + LOWEST - 1 > 55:
-            pitch = next(
-                p for p in range(min(lowest - 1, 47 - LOWEST), 0, -1) if (p + LOWEST - 1) % 12 == max(root, 0)
-            )
-            loud = int(np.median(words[notes, 5]))
-            bass = np.array([[NOTE, index, 0, pitch, whole, loud]], np.int64)
-            words = np.concatenate([words, bass])
-        return words
+        sounding = words[:, 3] + LOWEST - 1 + self.plan.shift
+        words = words[~notes | (sounding > _FINAL_BASS[1] + 3)].copy()
+        notes = words[:, 0] >= MELODY
+        words[notes, 4] = whole
+        root = (chord_root(chord) + self.plan.shift) % 12
+        bass = next(pitch for pitch in range(_FINAL_BASS[0], _FINAL_BASS[1] + 1) if pitch % 12 == root)
+        loud = int(np.median(words[notes, 5])) if notes.any() else 12
+        lowest = np.array([[NOTE, index, 0, bass - LOWEST + 1 - self.plan.shift, whole, loud]], words.dtype)
+        return np.concatenate([words, lowest])
 
 
 def note_rows(bars: Sequence[np.ndarray], steps: int) -> Float64[np.ndarray, "note 6"]:

@@ -81,7 +81,7 @@ class SongBars:
 def canonical_shift(key: int | np.ndarray) -> np.ndarray:
     """Semitones (-6..5) that bring a key, a row of `media.music.KEYS`, to C major or A minor."""
     tonic = np.asarray(key) % 12 + np.where(np.asarray(key) >= 12, 3, 0)
-    return (-tonic + 6) % 12 - 6
+    return np.asarray((-tonic + 6) % 12 - 6)
 
 
 def song_bars(
@@ -231,7 +231,7 @@ class FaderScale:
 
 def tempo_level(bpm: float | np.ndarray) -> np.ndarray:
     """The tempo class 1..16."""
-    return 1 + np.searchsorted(_TEMPO_EDGES, np.log(np.asarray(bpm, np.float64)), side="right")
+    return np.asarray(1 + np.searchsorted(_TEMPO_EDGES, np.log(np.asarray(bpm, np.float64)), side="right"))
 
 
 def metre_class(steps: int | np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from affetto.media.music import attributes_of
 
 _ASKED, _FELT = 1.2, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
 _VAD = np.array([2.2, 2.0, 0.4])
-_LEAP, _LIKELY = 0.15, 0.35
+_LEAP, _LIKELY, _MUTE = 0.4, 0.35, 0.3
+_TUNE_NOTES = 2.5  # a bar that carries a tune has this many at least, on average
 
 
 class Judge:
@@ -22,7 +23,7 @@ class Judge:
         self.plan, self.scale = plan, scale
 
     def cost(
-        self, version: Written, first: int, last: int, before: Int64[np.ndarray, "word 6"] | None
+        self, version: Written, first: int, last: int, before: Int64[np.ndarray, "earlier 6"] | None
     ) -> float:
         """Distance from the emotion and the faders, leaps of the tune, and unlikely words."""
         bars = self.plan.bars[first:last]
@@ -40,6 +41,9 @@ class Judge:
             asked = np.mean([bar.faders.get(name, 4.0) for bar in bars])
             weight = _ASKED if name in bars[0].told else _FELT
             total += weight * abs(float(levels[index]) - float(asked)) / 4.0
+        if any(bar.melody for bar in bars):
+            sung = float((version.words[:, 0] == MELODY).sum()) / len(bars)
+            total += _MUTE * max(_TUNE_NOTES - sung, 0.0)
         return total + _LEAP * leaps(version.words, before) - _LIKELY * version.log_likelihood
 
 
@@ -82,7 +86,7 @@ def fader_values(
     )
 
 
-def leaps(words: Int64[np.ndarray, "word 6"], before: Int64[np.ndarray, "word 6"] | None) -> float:
+def leaps(words: Int64[np.ndarray, "word 6"], before: Int64[np.ndarray, "earlier 6"] | None) -> float:
     """How much the tune jumps: the mean of its intervals beyond a fifth, semitones."""
     sung = words[words[:, 0] == MELODY, 3]
     if before is not None:

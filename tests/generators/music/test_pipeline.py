@@ -1,0 +1,211 @@
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+
+from affetto.generators.music.copycheck import CopyCheck
+from affetto.generators.music.pipeline import MusicComposer, MusicPiece
+from affetto.media.midi import SUSTAIN, load_midi, save_midi
+from affetto.runtime.errors import InvalidInputError, MissingResourceError, PolicyError, UsageError
+from affetto.runtime.progress import CancelToken
+from affetto.tokenizers.compound import encode
+from tests.generators.music.small import little_song, small_composer
+
+
+@pytest.fixture(scope="module")
+def composer() -> MusicComposer:
+    return small_composer()
+
+
+@pytest.fixture(scope="module")
+def piece(composer: MusicComposer) -> MusicPiece:
+    return composer("0:sad; 6:happy", seconds=12.0, seed=3)
+
+
+def same_notes(first: MusicPiece, second: MusicPiece) -> bool:
+    return np.array_equal(first.score.notes, second.score.notes)
+
+
+def test_the_piece_is_exactly_as_long_as_asked_and_two_readers_open_it(
+    piece: MusicPiece, tmp_path: Path
+) -> None:
+    path = piece.save(tmp_path / "a.mid")
+    assert piece.seconds == pytest.approx(12.0, abs=1e-3)
+    assert load_midi(path).seconds == pytest.approx(12.0, abs=2e-3)
+    assert pretty_midi.PrettyMIDI(str(path)).get_end_time() == pytest.approx(12.0, abs=2e-3)
+
+
+def test_the_last_chord_is_the_tonic_over_its_root(composer: MusicComposer) -> None:
+    for seed in range(3):
+        made = composer(None, bars=4, key="D", seed=seed)
+        last = made.score.notes[made.score.notes["start"] >= 12.0]
+        assert {int(pitch) % 12 for pitch in last["pitch"]} <= {2, 6, 9}
+        assert int(last["pitch"].min()) % 12 == 2
+        assert int(last["pitch"].max()) % 12 == 2
+        assert (last["start"] + last["duration"]).max() == 16.0
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
+    composer: MusicComposer, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{index}.mid" for index in range(3)]
+    for path, seed in zip(paths, (1, 1, 2), strict=True):
+        composer("happy", bars=2, seed=seed).save(path)
+    first, second, other = (path.read_bytes() for path in paths)
+    assert first == second != other
+
+
+def test_intensity_zero_is_neutral_note_for_note(composer: MusicComposer) -> None:
+    assert same_notes(composer("angry@0", bars=3, seed=4), composer(None, bars=3, seed=4))
+
+
+def test_the_file_tells_the_emotion_as_controllers_and_the_chords_as_markers(piece: MusicPiece) -> None:
+    controls = piece.score.controls
+    assert {20, 21, 22, SUSTAIN} == set(controls["number"].tolist())
+    valence = controls[controls["number"] == 20]["value"]
+    assert valence[0] < 64 < valence[-1]
+    assert piece.score.markers[0][1].startswith("A vad(")
+    assert len(piece.words.bar_steps) == len(piece.plan.bars)
+
+
+def test_the_curve_has_a_row_for_each_bar(piece: MusicPiece) -> None:
+    curve = piece.emotion_curve()
+    assert curve.shape == (len(piece.plan.bars), 7)
+    assert np.array_equal(curve[:, 0], piece.plan.starts[:-1])
+    assert np.abs(curve[:, 1:]).max() <= 1.0
+
+
+def test_an_ensemble_plays_the_same_notes_on_four_parts(composer: MusicComposer) -> None:
+    solo, band = (composer("excited", bars=4, seed=6, ensemble=name) for name in ("piano", "ensemble"))
+    assert [track.name for track in band.score.tracks] == ["Melody", "Chords", "Bass", "Drums"]
+    pitched = band.score.pitched().notes
+    assert sorted(pitched["pitch"].tolist()) == sorted(solo.score.notes["pitch"].tolist())
+    assert len(band.score.notes) > len(pitched)
+
+
+def test_nothing_sounds_over_the_seam_of_a_loop(composer: MusicComposer) -> None:
+    made = composer("relaxed", bars=5, loop=True)
+    assert (made.score.notes["start"] + made.score.notes["duration"]).max() <= 20.0
+    assert made.plan.bars[-1].chords[3] != made.plan.bars[0].chords[0]
+
+
+def test_an_edited_plan_is_performed(composer: MusicComposer) -> None:
+    plan = composer.plan("happy", bars=3, key="C").with_chords(["A_m"])
+    made = composer.perform(plan)
+    assert [text for _, text in made.score.markers if text == "A_m"] == ["A_m"]
+
+
+def test_three_four_has_three_beats(composer: MusicComposer) -> None:
+    made = composer(None, bars=3, metre="3/4")
+    assert made.score.meters == ((0.0, 3, 4),)
+    assert made.score.beats == 9.0
+
+
+def test_bars_outside_the_gap_stay_as_they_were(composer: MusicComposer, tmp_path: Path) -> None:
+    save_midi(tmp_path / "x.mid", little_song(6))
+    given = load_midi(tmp_path / "x.mid")
+    made = composer("sad", like=tmp_path / "x.mid", infill=(3, 4)).score
+    outside = [
+        (made.notes["start"] < 8) | (made.notes["start"] >= 16),
+        (given.notes["start"] < 8) | (given.notes["start"] >= 16),
+    ]
+    assert np.array_equal(made.notes[outside[0]], given.notes[outside[1]])
+    assert not np.array_equal(made.notes[~outside[0]], given.notes[~outside[1]])
+
+
+def test_a_continuation_begins_with_the_given_piece(composer: MusicComposer) -> None:
+    given = little_song(4)
+    made = composer("happy", like=given, mode="continue", bars=3)
+    assert len(made.plan.bars) == 7
+    head = made.score.notes[made.score.notes["start"] < 16]
+    assert np.array_equal(head, given.notes)
+    assert made.score.beats == 28.0
+
+
+def test_a_variation_keeps_harmony_and_the_rhythm_of_the_tune(composer: MusicComposer) -> None:
+    given = little_song(4)
+    made = composer(None, like=given, seed=1, ending="open")
+    assert made.plan.key == "C major"
+    assert [bar.chords[0] for bar in made.plan.bars] == ["C_M", "A_m", "F_M", "G_M"]
+    sung = np.concatenate(made.composition.bars)
+    sung = sung[sung[:, 0] == 3]
+    assert sorted(set((sung[:, 1] * 16 + sung[:, 2]).tolist())) == list(range(0, 64, 4))
+
+
+def test_a_borrowed_rhythm_gives_its_onsets(composer: MusicComposer) -> None:
+    made = composer(None, like=little_song(4), mode="rhythm", ending="open", bars=4)
+    assert sorted(set(made.score.notes["start"].tolist())) == [float(beat) for beat in range(16)]
+
+
+def test_a_tune_that_was_learned_from_is_refused() -> None:
+    unchecked = small_composer()
+    made = [unchecked(None, bars=12, seed=0).words]
+    made += [
+        small_composer().perform(unchecked.plan(None, bars=12, seed=0)).words,
+    ]
+    strict = small_composer(check=CopyCheck.of(made))
+    report = strict.check.report(made[0])
+    if report.copied:
+        seeds = {1_000_003 * attempt for attempt in range(4)}
+        assert seeds
+    assert report.longest >= 12
+
+
+def test_when_every_attempt_copies_nothing_is_given(
+    composer: MusicComposer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affetto.generators.music.copycheck.MAX_LONGEST", -1)
+    with pytest.raises(PolicyError, match="use another --seed"):
+        composer(None, bars=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ensemble": "choir"}, "unknown ensemble"),
+        ({"infill": (1, 2)}, "needs a piece"),
+        ({"like": "x", "mode": "explode"}, "unknown mode"),
+        ({"chords": ["C"]}, "no chord is called"),
+    ],
+)
+def test_an_impossible_wish_is_a_usage_error(composer: MusicComposer, wrong: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        composer(None, bars=2, **wrong)
+
+
+def test_a_piece_without_notes_or_with_a_strange_metre_is_an_input_error(
+    composer: MusicComposer, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match="has none of"):
+        composer(None, like=little_song(2, metre=(5, 4)))
+    (tmp_path / "bad.mid").write_bytes(b"not music at all")
+    with pytest.raises(InvalidInputError, match="MThd"):
+        composer(None, like=tmp_path / "bad.mid")
+
+
+def test_an_infill_beyond_the_piece_names_its_bars(composer: MusicComposer) -> None:
+    with pytest.raises(UsageError, match=r"bars 1\.\.4"):
+        composer(None, like=little_song(4), infill=(4, 9))
+
+
+def test_another_suffix_is_refused(piece: MusicPiece, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"use \.mid or \.wav"):
+        piece.save(tmp_path / "a.xyz")
+
+
+def test_an_unknown_composer_is_missing() -> None:
+    with pytest.raises(MissingResourceError, match="embedded"):
+        MusicComposer.from_pretrained("muser-that-is-not-here")
+
+
+def test_composing_can_be_cancelled(composer: MusicComposer) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(Exception, match="cancelled"):
+        composer(None, bars=4, cancel=token)
+
+
+def test_words_of_a_piece_decode_to_its_notes(piece: MusicPiece) -> None:
+    again = encode(piece.score)
+    assert int(again.is_note.sum()) == len(piece.score.notes)
