@@ -11,6 +11,7 @@ from numba import njit
 from affetto.generators.voice.controls import CONTROL_FPS
 
 _BAND_HZ = (60.0, 1200.0)  # in which the peaks of the periods are looked for
+_PULSE_S = 0.001  # over which a period's energy is gathered
 _UNEVEN = 9.0  # cost of a squared log ratio of interval and period; a full peak is worth 1
 _NEAREST, _FARTHEST = 0.55, 1.75  # intervals allowed, in periods
 
@@ -78,8 +79,24 @@ def pitch_marks(
         last = min(len(sound), int((stop - 0.5) * rate / CONTROL_FPS) + 1)
         part = smooth[first:last]
         part = part if np.sum(part**3) >= 0 else -part
-        found.append(first + _run_marks(part, np.interp(first + np.arange(len(part)), times, log_f0), rate))
+        marks = _run_marks(part, np.interp(first + np.arange(len(part)), times, log_f0), rate)
+        found.append(first + marks + _to_pulses(sound[first:last], marks, rate))
     return found
+
+
+def _to_pulses(part: np.ndarray, marks: np.ndarray, rate: int) -> float:
+    """Samples by which all marks of a run are moved so that they lie where each period's energy is."""
+    if len(marks) < 3:
+        return 0.0
+    energy = scipy.ndimage.uniform_filter1d(np.square(np.gradient(part)), max(1, round(_PULSE_S * rate)))
+    half = int(0.5 * np.median(np.diff(marks)))
+    moves = np.arange(-half, half)
+    inside = marks[(marks >= half) & (marks < len(part) - half)].astype(np.int64)
+    if not len(inside) or not half:
+        return 0.0
+    around = energy[inside[:, None] + moves]
+    share = around / (around.sum(1, keepdims=True) + 1e-12)
+    return float(moves[np.argmax(share.mean(0))])
 
 
 def _run_marks(part: np.ndarray, log_f0: np.ndarray, rate: int) -> np.ndarray:

@@ -13,6 +13,8 @@ TAPS, PHASES = 24, 128
 COPY, PERIOD, JOINT = 0, 1, 2
 """How an interval is filled: with the source as it is; from a period to the next; or cross-faded noise."""
 
+_FLAT = 0.1  # share of a fade at either end over which nothing changes: pulses stay whole
+
 Array = np.ndarray
 
 
@@ -95,7 +97,8 @@ def _lay_out(
                     share = (output[k + 1] - t) / max(rise, 1e-9)
                 if share >= 1.0:
                     continue
-                weight = np.float32(0.5 + 0.5 * np.cos(np.pi * share))
+                slope = min(max((share - _FLAT) / (1.0 - 2.0 * _FLAT), 0.0), 1.0)
+                weight = np.float32(0.5 + 0.5 * np.cos(np.pi * slope))
                 if kind[k] == JOINT:
                     other = one - weight
                     weight /= np.sqrt(weight * weight + other * other + 2 * level * weight * other)
