@@ -35,6 +35,12 @@ class FaceEmotion:
         """How much emotion there is, 0..2."""
         return self.anchors[:, 1:].sum(axis=1)
 
+    def removed(self) -> "FaceEmotion":
+        """As many frames without emotion."""
+        anchors = np.zeros_like(self.anchors)
+        anchors[:, 0] = 1.0
+        return FaceEmotion(anchors=anchors, vad=np.zeros_like(self.vad))
+
     def features(self) -> Float[np.ndarray, "frame 12"]:
         """Anchors, VAD and strength side by side, float32."""
         rows = np.concatenate([self.anchors, self.vad, self.strength[:, None]], axis=1)

@@ -1,6 +1,6 @@
 """`FaceAnimator`: speech and an emotion in, an animated 3D face out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from affetto.conditioning.track import EmotionTrack, as_track
 from affetto.generators.face.align import align_text
 from affetto.generators.face.content import RATE, SpeechContent
 from affetto.generators.face.motion import MotionModel
-from affetto.generators.face.performance import FaceOptions, RuleSpeaker, Speak, Window, join, perform
+from affetto.generators.face.performance import FaceOptions, RuleSpeaker, Speak, join, perform
 from affetto.generators.face.phones import TimedPhone
 from affetto.generators.face.reader import ContentReader, WindowPlan
+from affetto.generators.face.speaker import NetworkSpeaker
 from affetto.head.model import HeadModel
 from affetto.head.render import open_renderer, render_curves
 from affetto.media.animation.curves import FaceCurves
@@ -38,7 +39,8 @@ Feeling = str | Emotion | EmotionTrack | None
 class FacePlan:
     """All that decides a performance, before anything moves; edit it with `dataclasses.replace`.
 
-    With `phones` (the text-known mode) the lips follow these by rule; without, the network reads `content`.
+    With `phones` (the text-known mode) lips and emotion follow rules; without, the lips follow what `content` says most
+    likely, and the network adds the emotion.
     """
 
     content: SpeechContent
@@ -123,7 +125,7 @@ class FaceAnimator:
         self, reader: ContentReader, motion: MotionModel, head: HeadModel, *, device: torch.device
     ) -> None:
         self._reader = reader
-        self._motion = motion
+        self._speak = NetworkSpeaker(motion)
         self._head = head
         self.device = device
 
@@ -244,9 +246,6 @@ class FaceAnimator:
     ) -> Iterator[FaceCurves]:
         batch = _GPU_WINDOWS if self.device.type == "cuda" else 1
         return perform(contents, speak, self._head, track, options, batch=batch)
-
-    def _speak(self, windows: Sequence[Window]) -> Sequence[Float[np.ndarray, "frame 52"]]:
-        return self._motion([window.content for window in windows], [window.emotion for window in windows])
 
 
 def _check_speech(audio: Audio) -> None:
