@@ -12,8 +12,8 @@ from affetto.media.midi import CONTROL, SUSTAIN, Score, TrackInfo, note_array
 ENSEMBLES = ("piano", "ensemble")
 VALENCE_CONTROL, AROUSAL_CONTROL, DOMINANCE_CONTROL = 20, 21, 22
 _BASS_BELOW = 53  # MIDI; lower notes of the accompaniment belong to the bass
-_LEADS = ((-0.15, 0.2, 73), (-0.15, 9.0, 40), (9.0, -0.25, 71), (9.0, 0.35, 73), (9.0, 9.0, 56))
-"""(valence up to, arousal up to, program): flute, violin, clarinet, flute, trumpet; the first that fits leads."""
+_LEADS = ((-0.15, 0.2, 71), (-0.15, 9.0, 40), (9.0, 0.35, 73), (9.0, 9.0, 56))
+"""(valence up to, arousal up to, program): clarinet, violin, flute, trumpet; the first that fits leads."""
 _KICK, _SNARE, _HAT, _RIDE, _STICK = 36, 38, 42, 51, 37
 _PEDAL_UP_S = 0.06
 _CALM = 0.55  # arousal above which the pianist leaves the pedal alone
@@ -42,7 +42,8 @@ def score_of(composition: Composition, plan: MusicPlan, *, ensemble: str = "pian
     )
 
 
-Part = tuple[TrackInfo, Float64[np.ndarray, "note 4"]]
+Part = tuple[TrackInfo, np.ndarray]
+"""A track and its notes: start and length in sixteenths, pitch, velocity."""
 
 
 def _piano(rows: Float64[np.ndarray, "note 6"]) -> list[Part]:

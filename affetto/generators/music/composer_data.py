@@ -406,7 +406,9 @@ class Windows:
         count = last - first
         shift = 0 if plain else int(rng.integers(-6, 6))
         faster = 1.0 if plain else float(np.exp(rng.uniform(-0.25, 0.25)))
-        attributes = shifted_attributes(song.attributes[bars], semitones=shift, louder=louder, faster=faster)
+        attributes = shifted_attributes(
+            song.attributes[bars], semitones=float(shift), louder=louder, faster=faster
+        )
         levels = self.scale.levels(attributes[:, : len(FADERS)])
         vad = attribute_vad(attributes)
         known = np.ones(count, bool)

@@ -10,7 +10,7 @@ from affetto.generators.music.grammar import LENGTHS, LOWEST, MELODY
 from affetto.generators.music.sampling import Written
 from affetto.media.music import attributes_of
 
-_ASKED, _FELT = 1.2, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
+_ASKED, _FELT = 3.0, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
 _VAD = np.array([2.2, 2.0, 0.4])
 _LEAP, _LIKELY, _MUTE = 0.4, 0.35, 0.3
 _TUNE_NOTES = 2.5  # a bar that carries a tune has this many at least, on average

@@ -33,12 +33,14 @@ from affetto.generators.music.composer_net import (
 )
 from affetto.generators.music.dataset import assembled
 from affetto.generators.music.grammar import SIZES
+from affetto.generators.music.harmony import HarmonyModel
+from affetto.generators.music.model import ComposerModel
 from affetto.generators.music.songs import Song, read_songs
 from affetto.runtime.device import autocast, resolve_device
 from affetto.runtime.errors import UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 from affetto.tokenizers.compound import Words, encode
-from affetto.weights.store import read_arrays, save_tensors
+from affetto.weights.store import read_arrays
 
 _BATCH, _WORDS = 5, 512
 _WEIGHTS = {"family": 1.0, "position": 1.0, "pitch": 1.0, "duration": 0.7, "velocity": 0.4}
@@ -87,7 +89,7 @@ def train_composer(
         trainer.load(output)
     trainer.train(seconds, decay=1.0 if resume else _DECAY, save=lambda: trainer.save(output))
     scores = trainer.scores()
-    trainer.save(output, {"scores": json.dumps(dataclasses.asdict(scores), sort_keys=True)})
+    trainer.save(output, {"scores": json.dumps(dataclasses.asdict(scores), sort_keys=True)}, half=True)
     return scores
 
 
@@ -122,7 +124,7 @@ def fit_scale(songs: list[SongBars], *, seed: int = 0) -> FaderScale:
     moved = [
         shifted_attributes(
             song.attributes,
-            semitones=int(rng.integers(-6, 6)),
+            semitones=float(rng.integers(-6, 6)),
             louder=4.0 * int(rng.integers(-11, 4)),
             faster=float(np.exp(rng.uniform(-0.25, 0.25))),
         )
@@ -151,6 +153,9 @@ class ComposerTrainer:
         self.progress: ProgressCallback | None = None
         self.cancel: CancelToken | None = None
         self.scale = fit_scale(songs)
+        self.harmony = HarmonyModel.fit(
+            [(song.chords, song.mode) for song in songs if song.source == "pop909"]
+        )
         self.windows = Windows(songs, self.scale, words=words)
         self.checks = Windows([song for song in held_out if song.source == "pop909"], self.scale, words=words)
         self.seen = 0
@@ -162,19 +167,16 @@ class ComposerTrainer:
         """Go on from the network in `path`."""
         arrays, metadata = read_arrays(path)
         own = self.net.state_dict()
-        self.net.load_state_dict({name: torch.from_numpy(arrays[name]).to(own[name].dtype) for name in own})
+        self.net.load_state_dict(
+            {name: torch.from_numpy(arrays[name]).to(value.dtype) for name, value in own.items()}
+        )
         self.seen = int(metadata.get("words", 0))
 
-    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the network in full precision with its fader levels."""
-        scale = {"scale_edges": self.scale.edges, "scale_middles": self.scale.middles}
-        tensors = {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
-        config = self.net.config.to_metadata()
-        save_tensors(
-            path,
-            tensors | scale,
-            {**config, "seed": str(self.seed), "words": str(self.seen), **(metadata or {})},
-        )
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None, *, half: bool = False) -> None:
+        """Write the model; `half` as it is shipped, else in full precision to go on from."""
+        model = ComposerModel(net=self.net, scale=self.scale, harmony=self.harmony)
+        known = {"seed": str(self.seed), "words": str(self.seen)}
+        model.save(path, {**known, **(metadata or {})}, half=half)
 
     def train(self, seconds: float, *, decay: float, save: Callable[[], None]) -> None:
         """Run for `seconds` of processor time; the rate falls over the last `decay` of it."""
