@@ -1,4 +1,4 @@
-"""Speech -> a 256-number place in a space of vocal expression, from which the speaker has been trained out.
+"""Speech -> a 256-number place in a space of vocal expression, trained with a speaker adversary.
 
 The embedded stand-in for emotion2vec with a linear layer to 256 (EmoReg, arXiv 2412.20359).
 """
@@ -97,7 +97,7 @@ class VoiceNetwork(nn.Module):
 
 
 class VoiceEmbedder:
-    """Embeds voices by how they sound, whatever they say and, as far as training reached, whoever speaks.
+    """Embeds voices by how they sound, whatever they say; who speaks can still be told (the card says how well).
 
     Directions in this space are what moves an emotion (`DirectionalLatents`). Every number has mean 0 and deviation 1
     over the training speech. The sound's level does not count.
