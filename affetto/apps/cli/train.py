@@ -23,6 +23,8 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "voice-bank": ("affetto.generators.voice.train_bank", "train_voice_bank"),
     "voice-residual": ("affetto.generators.voice.train_residual", "train_voice_residual"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
+    "music-composer": ("affetto.generators.music.train_composer", "train_composer"),
+    "music-copycheck": ("affetto.generators.music.copycheck", "train_copycheck"),
     "beat-tracker": ("affetto.generators.music.train_beats", "train_beat_tracker"),
 }
 

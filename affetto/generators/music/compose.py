@@ -30,7 +30,10 @@ _SAME_FEELING = 0.2  # bars whose feelings differ by less may be the same notes
 _TUNE = (55, 86)  # MIDI pitches of the melody
 _LOWEST, _HIGHEST = 28, 96
 _BELOW_TUNE = 76  # the accompaniment stays under this while a tune sounds
-_FINAL_BASS = (33, 45)  # within which the last root lies
+_FINAL_BASS, _FINAL_INNER = (
+    (33, 45),
+    52,
+)  # where the last root lies, and from where the chord above it is filled up
 
 BarWords = list[np.ndarray]
 """The words (word, 6) of each bar."""
@@ -318,8 +321,22 @@ class _Work:
         root = (chord_root(chord) + self.plan.shift) % 12
         bass = next(pitch for pitch in range(_FINAL_BASS[0], _FINAL_BASS[1] + 1) if pitch % 12 == root)
         loud = int(np.median(words[notes, 5])) if notes.any() else 12
-        lowest = np.array([[NOTE, index, 0, bass - LOWEST + 1 - self.plan.shift, whole, loud]], words.dtype)
-        return np.concatenate([words, lowest])
+        pitches = {int(pitch) for pitch in words[notes, 3]}
+        top = max(pitches, default=SIZES["pitch"])
+        inner = {  # the tones of the chord that would be missing, about middle C
+            pitch
+            for tone in sorted(chord_classes_of(chord))
+            for pitch in range(_FINAL_INNER - LOWEST + 1 - self.plan.shift, top)
+            if (pitch + LOWEST - 1) % 12 == tone
+            and pitch < _FINAL_INNER + 13 - LOWEST - self.plan.shift
+            and all((pitch - other) % 12 for other in pitches - {top})
+        }
+        added = [
+            *sorted(inner, reverse=True)[: max(4 - len(pitches), 0)],
+            bass - LOWEST + 1 - self.plan.shift,
+        ]
+        rows = [[NOTE, index, 0, pitch, whole, max(loud - 2, 1)] for pitch in added]
+        return np.concatenate([words, np.array(rows, words.dtype)])
 
 
 def note_rows(bars: Sequence[np.ndarray], steps: int) -> Float64[np.ndarray, "note 6"]:

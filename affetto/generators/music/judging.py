@@ -12,8 +12,12 @@ from affetto.media.music import attributes_of
 
 _ASKED, _FELT = 3.0, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
 _VAD = np.array([2.2, 2.0, 0.4])
-_LEAP, _LIKELY, _MUTE = 0.4, 0.35, 0.3
-_TUNE_NOTES = 2.5  # a bar that carries a tune has this many at least, on average
+_LEAP, _LIKELY, _MUTE, _STUCK = 0.4, 0.3, 0.3, 0.8
+_TUNE_NOTES = (
+    3.4,
+    2.2,
+)  # a bar's tune has this many notes at least, and so many more for each unit of arousal
+_REPEATED = 0.35  # share of the tune's moves that may stay on the same note
 
 
 class Judge:
@@ -25,7 +29,7 @@ class Judge:
     def cost(
         self, version: Written, first: int, last: int, before: Int64[np.ndarray, "earlier 6"] | None
     ) -> float:
-        """Distance from the emotion and the faders, leaps of the tune, and unlikely words."""
+        """Distance from the emotion and the faders, leaps and standstill of the tune, and unlikely words."""
         bars = self.plan.bars[first:last]
         notes = passage_notes(version.words, self.plan, first)
         seconds = float(self.plan.bar_seconds[first:last].sum())
@@ -43,8 +47,12 @@ class Judge:
             total += weight * abs(float(levels[index]) - float(asked)) / 4.0
         if any(bar.melody for bar in bars):
             sung = float((version.words[:, 0] == MELODY).sum()) / len(bars)
-            total += _MUTE * max(_TUNE_NOTES - sung, 0.0)
-        return total + _LEAP * leaps(version.words, before) - _LIKELY * version.log_likelihood
+            total += _MUTE * max(_TUNE_NOTES[0] + _TUNE_NOTES[1] * float(wanted[1]) - sung, 0.0)
+        line = tune_moves(version.words, before)
+        if len(line):
+            total += _LEAP * float(np.maximum(np.abs(line) - 7, 0).mean())
+            total += _STUCK * max(float((line == 0).mean()) - _REPEATED, 0.0)
+        return total - _LIKELY * version.log_likelihood
 
 
 def passage_notes(
@@ -86,11 +94,11 @@ def fader_values(
     )
 
 
-def leaps(words: Int64[np.ndarray, "word 6"], before: Int64[np.ndarray, "earlier 6"] | None) -> float:
-    """How much the tune jumps: the mean of its intervals beyond a fifth, semitones."""
+def tune_moves(
+    words: Int64[np.ndarray, "word 6"], before: Int64[np.ndarray, "earlier 6"] | None
+) -> Int64[np.ndarray, "move"]:
+    """The intervals of the tune in semitones, the first from the last note of the bar before."""
     sung = words[words[:, 0] == MELODY, 3]
     if before is not None:
         sung = np.concatenate([before[before[:, 0] == MELODY, 3][-1:], sung])
-    if len(sung) < 2:
-        return 0.0
-    return float(np.maximum(np.abs(np.diff(sung)) - 7, 0).mean())
+    return np.diff(sung)

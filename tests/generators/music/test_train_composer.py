@@ -77,7 +77,7 @@ def test_a_little_training_learns_a_little_song(songs: list[SongBars], tmp_path:
         songs, songs, seed=0, device=torch.device("cpu"), config=TINY, batch=2, words=120
     )
     before = trainer.network_scores(rounds=1)
-    trainer.train(2.0, decay=0.3, save=lambda: None)
+    trainer.train(1.2, decay=0.3, save=lambda: None)
     after = trainer.network_scores(rounds=1)
     assert after["position"] < before["position"] - 0.3
     assert after["family"] < before["family"] - 0.3
