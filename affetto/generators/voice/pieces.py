@@ -1,11 +1,11 @@
-"""Long recordings in pieces: where to cut, what to refuse, and peaks kept below full scale."""
+"""Long recordings in pieces: where to cut them, and what to refuse."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
-from scipy.ndimage import gaussian_filter1d, minimum_filter1d
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
 
 from affetto.generators.voice.controls import CONTROL_FPS, VoiceControls
 from affetto.generators.voice.residual_net import FACTOR
@@ -23,7 +23,6 @@ _VOICED_S = 0.1  # less voice than this is none
 _STILL = 0.19  # share of voiced frames that hold their pitch, beyond which nobody speaks
 _JUDGED_S = 1.5  # seconds of voice before that is judged
 _CLIPPED = 1e-4  # share of samples at full scale that deserves a warning
-_CEILING = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,19 +120,3 @@ def clipping_warning(audio: Audio) -> str | None:
     if share < _CLIPPED:
         return None
     return f"{audio.path or 'the sound'}: {100 * share:.2f} % of its samples are clipped: record it softer"
-
-
-def unclipped(
-    samples: Float32[np.ndarray, "channel sample"], ceiling: float, rate: int
-) -> Float32[np.ndarray, "channel sample"]:
-    """The sound turned down for a few milliseconds wherever it would pass `ceiling` (at least .99)."""
-    ceiling = max(ceiling, _CEILING)
-    peak = np.abs(samples).max(axis=0)
-    if not len(peak) or float(peak.max()) <= ceiling:
-        return samples
-    width = max(3, round(0.005 * rate)) | 1
-    gain = np.minimum(1.0, ceiling / np.maximum(peak, 1e-9))
-    held = minimum_filter1d(gain, 2 * width + 1, mode="nearest")
-    taps = np.hanning(2 * width + 1)[1:-1]
-    smooth = np.convolve(np.pad(held, width - 1, mode="edge"), taps / taps.sum(), mode="valid")
-    return np.clip(samples * smooth, -ceiling, ceiling).astype(np.float32)

@@ -14,17 +14,16 @@ from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.conditioning.track import EmotionTrack, as_track
 from affetto.generators.voice.adapter import VoiceCourse
 from affetto.generators.voice.bank import VoiceBank
-from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, VoiceControls, analyse
+from affetto.generators.voice.controls import ControlResidual, VoiceControls, analyse
 from affetto.generators.voice.guide import Guide, VoiceOptions
 from affetto.generators.voice.pieces import (
     check_speech,
     check_spoken,
     check_voiced,
     clipping_warning,
-    unclipped,
     windows,
 )
-from affetto.generators.voice.render import render
+from affetto.generators.voice.render import output_times, render
 from affetto.generators.voice.residual_flow import ResidualFlow
 from affetto.generators.voice.speaker import SpeakerStatistics, speaker_statistics
 from affetto.generators.voice.stream import BLOCK_S, VoicePiece, VoiceStream, split_blocks
@@ -53,9 +52,7 @@ class VoicePlan:
     @property
     def time_map(self) -> TimeMap:
         """Where each moment of the source will go."""
-        if self.options.keep_timing or not np.any(self.residual.log_rate):
-            return TimeMap.identity(self.audio.seconds)
-        return TimeMap.from_log_rate(self.residual.log_rate, CONTROL_FPS)
+        return output_times(self.controls, self.residual, keep_timing=self.options.keep_timing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +214,7 @@ class VoiceConverter:
                 audio=source, source=source, time_map=TimeMap.identity(source.seconds), plan=plan
             )
         done = render(source, plan.controls, plan.residual, keep_timing=plan.options.keep_timing)
-        audio = replace(
-            done.audio,
-            samples=unclipped(done.audio.samples, float(np.abs(source.samples).max()), source.rate),
-            path=None,
-        )
+        audio = replace(done.audio, path=None)
         return VoiceConversion(audio=audio, source=source, time_map=done.time_map, plan=plan)
 
     def stream(

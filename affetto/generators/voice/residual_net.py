@@ -89,7 +89,7 @@ class ResidualNet(nn.Module):
     embedding_mean: Tensor
     embedding_scale: Tensor
 
-    def __init__(self, config: ResidualConfig | None = None, *, dropout: float = 0.1) -> None:
+    def __init__(self, config: ResidualConfig | None = None, *, dropout: float = 0.2) -> None:
         super().__init__()
         self.config = config = config or ResidualConfig()
         self.register_buffer("scale", torch.ones(config.channels))

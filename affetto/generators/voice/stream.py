@@ -1,7 +1,7 @@
 """A recording of any length converted piece by piece, in constant memory."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from affetto.generators.voice.pieces import (
     check_voiced,
     cut_at,
     part_of,
-    unclipped,
 )
 from affetto.generators.voice.render import render
 from affetto.generators.voice.residual_net import FACTOR
@@ -127,17 +126,8 @@ class VoiceStream:
             residual,
             keep_timing=self.guide.options.keep_timing,
         )
-        peak = float(np.abs(original.samples).max(initial=0.0))
-        samples = unclipped(done_piece.audio.samples, peak, self.rate)
-        return (
-            VoicePiece(
-                source_s=piece.source_s,
-                output_s=output_s,
-                audio=Audio(samples=samples, rate=self.rate),
-                time_map=done_piece.time_map,
-            ),
-            origin + stop,
-        )
+        finished = replace(piece, audio=done_piece.audio, time_map=done_piece.time_map)
+        return finished, origin + stop
 
     def _settle(self, audio: Audio) -> None:
         """Move the place of the source toward what was heard last, as long as there is little of it."""

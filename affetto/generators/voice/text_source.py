@@ -12,7 +12,9 @@ VARIANTS = {"female": "+f3", "male": ""}
 
 
 def speak_text(text: str, *, language: str = "en-us", voice: str = "female", wpm: int = 160) -> Audio:
-    """The words spoken without emotion by espeak-ng: mono sound, the same for the same text.
+    """The words spoken without emotion by espeak-ng: mono sound.
+
+    The first text that a process speaks always sounds the same; of later ones only the timing is repeated exactly.
 
     `language` is espeak-ng's name of it (en-us, de, nl, fr ...), `voice` female or male, `wpm` words per minute.
     Raises MissingResourceError without `affetto[tts]`, InvalidInputError for a text that holds nothing to say.

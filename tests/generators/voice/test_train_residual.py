@@ -1,0 +1,62 @@
+import numpy as np
+import torch
+
+from affetto.generators.voice.controls import WIDTH
+from affetto.generators.voice.residual_data import PairExample, draw_batch, example_batch
+from affetto.generators.voice.residual_net import ResidualConfig
+from affetto.generators.voice.speaker import STATISTICS
+from affetto.generators.voice.train_residual import ResidualTrainer, slow_noise
+
+TINY = ResidualConfig(width=16, style=16, code=8, blocks=2)
+
+
+def _examples(count=6, frames=90):
+    """Residuals that follow the source's own pitch column."""
+    rng = np.random.default_rng(0)
+    found = []
+    for index in range(count):
+        source = np.cumsum(rng.standard_normal((frames, WIDTH)), axis=0).astype(np.float32) / 5
+        residual = np.repeat(source[:, :1], WIDTH, axis=1)
+        found.append(
+            PairExample(
+                source=source,
+                residual=residual,
+                trust=np.ones((frames, 5), np.float32),
+                mean=np.zeros((frames, WIDTH), np.float32),
+                speaker=np.zeros(STATISTICS, np.float32),
+                place=rng.standard_normal(256).astype(np.float32),
+                taken=np.ones(256, np.float32),
+                known=np.ones(256, np.float32),
+                kind=("neutral", ("angry", "sad")[index % 2]),
+            )
+        )
+    return found
+
+
+def test_batches_are_padded_with_frames_that_do_not_count():
+    batch = example_batch(_examples(), frames=120)
+    assert batch.residual.shape == (6, 120, WIDTH)
+    assert not batch.trust[:, 90:].any()
+    drawn = draw_batch(_examples(), np.random.default_rng(0), clips=3, frames=64)
+    again = draw_batch(_examples(), np.random.default_rng(0), clips=3, frames=64)
+    assert torch.equal(drawn.residual, again.residual)
+    assert drawn.told()["mean"].shape == (3, 16, WIDTH)
+
+
+def test_noise_of_training_is_slow_and_of_unit_variance():
+    noise = slow_noise((4, 400, WIDTH), torch.Generator().manual_seed(0))
+    assert abs(float(noise.std()) - 1.0) < 0.05
+    assert float((noise[:, 1:] - noise[:, :-1]).std()) < 0.3
+
+
+def test_training_learns_what_the_source_tells():
+    trainer = ResidualTrainer(_examples(), _examples(), seed=0, device=torch.device("cpu"), config=TINY)
+    before = trainer.validation_loss(trainer.best)
+    trainer.train(1.0, rate=5e-3)
+    assert trainer.best_loss < before
+    scores = trainer.scores()
+    assert scores.steps > 2
+    assert set(scores.explained) == {"pitch", "energy", "envelope", "noise", "rate"}
+    other = ResidualTrainer(_examples(), _examples(), seed=1, device=torch.device("cpu"), config=TINY)
+    other.start_from(trainer.best)
+    assert other.best_loss == trainer.validation_loss(trainer.best)
