@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +12,9 @@ from affetto.generators.voice.bank import CRYING, NAMES, ROLES, VoiceBank, frame
 from affetto.generators.voice.controls import BANDS, VoiceControls
 from affetto.generators.voice.pairs import Take
 from affetto.generators.voice.speaker import speaker_statistics
-from affetto.generators.voice.train_bank import fit_bank
+from affetto.generators.voice.train_bank import fit_bank, train_voice_bank
 from affetto.generators.voice.warping import warp_alignment
-from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.runtime.errors import InvalidInputError, TryAgainError, UsageError
 from affetto.weights.registry import REGISTRY
 from affetto.weights.store import save_tensors
 
@@ -218,3 +219,35 @@ def test_the_embedded_bank_raises_anger_and_slows_sadness():
     row = {name: index for index, name in enumerate(NAMES)}
     assert pitch[row["angry"]] > 5 > 0 > pitch[row["sad"]]
     assert np.exp(rate[row["sad"]]) > 1.3
+
+
+def _spoken(path, hertz, seed):
+    rng = np.random.default_rng(seed)
+    time = np.arange(14_000) / 16_000
+    phase = 2 * np.pi * np.cumsum(hertz * (1 + 0.06 * np.sin(5 * time))) / 16_000
+    buzz = sum(np.sin(k * phase) / k for k in range(1, 16))
+    samples = 0.2 * buzz * (0.1 + np.sin(9 * time) ** 2) + 0.001 * rng.standard_normal(len(time))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, 16_000)
+
+
+@pytest.mark.skipif("voice-embedding" not in REGISTRY, reason="the weights are not embedded yet")
+def test_the_recipe_makes_a_bank_of_own_takes_and_resumes(tmp_path):
+    takes = tmp_path / "takes"
+    for text in range(3):
+        _spoken(takes / "anna" / "neutral" / f"{text}.wav", 150.0 + 5 * text, text)
+        _spoken(takes / "anna" / "angry" / f"{text}.wav", 1.5 * (150.0 + 5 * text), text)
+    whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
+    report = train_voice_bank(takes, whole)
+    assert report["angry"]["pitch_st"] == pytest.approx(12 * np.log2(1.5), abs=0.8)
+    with pytest.raises(TryAgainError, match="resume"):
+        train_voice_bank(takes, parted, seconds=0.0)
+    train_voice_bank(f"dir:{takes}", parted, resume=True)
+    assert whole.read_bytes() == parted.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "parted.safetensors",
+        "takes",
+        "whole.safetensors",
+    ]
+    with pytest.raises(InvalidInputError, match="held out"):
+        train_voice_bank(takes, whole, held_out=("anna",))
