@@ -13,7 +13,10 @@ MAJOR, MINOR = 1, 2
 _TONIC = {MAJOR: ("C_M",), MINOR: ("A_m",)}
 _DOMINANT = {MAJOR: ("G_M", "G_7", "G_sus4"), MINOR: ("E_M", "E_7", "E_sus4", "E_m")}
 _BEFORE_TONIC = {MAJOR: ("F_M", "F_m", "D_m", "D_m7"), MINOR: ("D_m", "F_M", "G_M", "D_m7")}
-_HELD = 0.3  # a chord is held over a bar line less often than in songs, whose intros and endings stand still
+_TILT = 0.8  # nats towards major chords at the brightest
+_NATURAL = 0.5  # how bright a major key is by itself, and a minor key dark
+_BORROWED = 0.4  # chords from outside the key are rarer than in songs, which change key
+_HELD = 0.1  # a chord is held over a bar line less often than in songs, whose intros and endings stand still
 _ORDERS = (0.72, 0.22, 0.06)  # weight of what follows two chords, one chord, none
 _BRIGHT = {
     "M": 1.0,
@@ -132,16 +135,17 @@ class HarmonyModel:
     def _wishes(
         self, bars: int, *, mode: int, bright: np.ndarray, ending: str, fresh: bool
     ) -> Float64[np.ndarray, "half chord"]:
-        brightness = np.array(
-            [_BRIGHT.get(QUALITIES[(c - FIRST_CHORD) % len(QUALITIES)], -1.0) for c in self.chords]
-        )
-        wanted = np.exp(0.9 * np.repeat(bright, 2)[:, None] * brightness)
+        brightness = np.array([_brightness(int(chord)) for chord in self.chords])
+        even = bright - _NATURAL if mode == MAJOR else bright + _NATURAL
+        wanted = np.exp(_TILT * np.repeat(even, 2)[:, None] * brightness)
         sets = {
             name: np.isin(self.chords, [chord_id(each) for each in table[mode]])
             for name, table in (("tonic", _TONIC), ("dominant", _DOMINANT), ("before", _BEFORE_TONIC))
         }
+        borrowed = np.array([not chord_classes_of(int(chord)) <= SCALE for chord in self.chords])
+        wanted *= np.where(borrowed & ~sets["dominant"], _BORROWED, 1.0)
         if fresh:
-            wanted[0] *= np.where(sets["tonic"], 6.0, 1.0)
+            wanted[0] *= np.where(sets["tonic"], 20.0, 1.0)
         if ending == "cadence":
             wanted[-2:] *= np.where(sets["tonic"], 1.0, 0.0)
             if bars > 1:
@@ -152,6 +156,13 @@ class HarmonyModel:
                 sets["dominant"], 12.0 if ending == "half" else 40.0, np.where(sets["tonic"], 0.2, 1.0)
             )
         return wanted
+
+
+def _brightness(chord: int) -> float:
+    """How major a chord of the scale is, -1..1; 0 for borrowed chords, which are no way to sound glad."""
+    if not chord_classes_of(chord) <= SCALE:
+        return 0.0
+    return _BRIGHT.get(QUALITIES[(chord - FIRST_CHORD) % len(QUALITIES)], -1.0)
 
 
 def chord_classes_of(chord: int) -> frozenset[int]:

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from affetto.media.midi import load_midi
+
+
+def test_one_call_writes_a_piece_of_the_length_asked(affetto, tmp_path):
+    outcome = affetto(
+        "music", "-e", "0:sad; 4:happy", "--seconds", "8", "--seed", "2", "-o", tmp_path / "a.mid", "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert told["seconds"] == pytest.approx(8.0, abs=0.002)
+    assert told["copy"]["longest"] <= 24
+    assert load_midi(tmp_path / "a.mid").seconds == pytest.approx(8.0, abs=0.01)
+
+
+def test_an_infilled_file_keeps_its_other_bars(affetto, tmp_path):
+    assert affetto("music", "--bars", "4", "--key", "D", "-o", tmp_path / "a.mid").code == 0
+    outcome = affetto(
+        "music", "-e", "sad", "--like", tmp_path / "a.mid", "--infill", "2-3", "-o", tmp_path / "b.mid"
+    )
+    assert outcome.code == 0, outcome.err
+    before, after = (load_midi(tmp_path / name).notes for name in ("a.mid", "b.mid"))
+    assert (before[before["start"] >= 12] == after[after["start"] >= 12]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to make"),
+        (("-o", "a.mp3"), "nobody writes .mp3"),
+        (("--fader", "density=9", "-o", "a.mid"), "from 0 to 8"),
+        (("--fader", "loud=3", "-o", "a.mid"), "no fader is called"),
+        (("--metre", "7/8", "-o", "a.mid"), "no music is composed in"),
+        (("--key", "H", "-o", "a.mid"), "unknown key"),
+        (("--infill", "2-3", "-o", "a.mid"), "needs the piece"),
+        (("--bars", "100", "--seconds", "5", "-o", "a.mid"), "give other --bars or --seconds"),
+        (("--mode", "explode", "--like", "x.mid", "-o", "a.mid"), "unknown mode"),
+        (("-e", "hapy", "-o", "a.mid"), "happy"),
+    ],
+)
+def test_a_wrong_wish_is_one_line_and_code_2(affetto, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    outcome = affetto("music", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage that is no music", b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0"]
+)
+def test_a_broken_midi_file_is_code_3(affetto, tmp_path, content):
+    (tmp_path / "bad.mid").write_bytes(content)
+    outcome = affetto("music", "--like", tmp_path / "bad.mid", "-o", tmp_path / "a.mid")
+    assert outcome.code == 3, outcome.err
+    assert "bad.mid" in outcome.err
+    assert not (tmp_path / "a.mid").exists()
