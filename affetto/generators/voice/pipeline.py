@@ -16,6 +16,7 @@ from affetto.generators.voice.adapter import VoiceCourse
 from affetto.generators.voice.bank import VoiceBank
 from affetto.generators.voice.controls import ControlResidual, VoiceControls, analyse
 from affetto.generators.voice.guide import Guide, VoiceOptions
+from affetto.generators.voice.loudness import settled
 from affetto.generators.voice.pieces import (
     check_speech,
     check_spoken,
@@ -214,8 +215,10 @@ class VoiceConverter:
                 audio=source, source=source, time_map=TimeMap.identity(source.seconds), plan=plan
             )
         done = render(source, plan.controls, plan.residual, keep_timing=plan.options.keep_timing)
-        audio = replace(done.audio, path=None)
-        return VoiceConversion(audio=audio, source=source, time_map=done.time_map, plan=plan)
+        done = settled(done, source, plan.controls, plan.residual)
+        return VoiceConversion(
+            audio=replace(done.audio, path=None), source=source, time_map=done.time_map, plan=plan
+        )
 
     def stream(
         self,

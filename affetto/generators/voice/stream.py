@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, analyse
 from affetto.generators.voice.guide import Guide
+from affetto.generators.voice.loudness import settled
 from affetto.generators.voice.pieces import (
     LONGEST_S,
     MARGIN,
@@ -120,13 +121,10 @@ class VoiceStream:
         residual = ControlResidual.from_stack(rows)
         if residual.is_zero:
             return piece, origin + stop
-        done_piece = render(
-            original,
-            part_of(controls, start, stop_held),
-            residual,
-            keep_timing=self.guide.options.keep_timing,
-        )
-        finished = replace(piece, audio=done_piece.audio, time_map=done_piece.time_map)
+        part = part_of(controls, start, stop_held)
+        made = render(original, part, residual, keep_timing=self.guide.options.keep_timing)
+        made = settled(made, original, part, residual)
+        finished = replace(piece, audio=made.audio, time_map=made.time_map)
         return finished, origin + stop
 
     def _settle(self, audio: Audio) -> None:
