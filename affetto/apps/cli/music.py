@@ -55,6 +55,10 @@ def music(
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Melody, chords, bass, light drums.", rich_help_panel=_PIECE)
     ] = False,
+    soundfont: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.sf2", help="Play the .wav with fluidsynth.", rich_help_panel=_PIECE),
+    ] = None,
     loop: Annotated[
         bool, typer.Option("--loop", help="End so that it can be repeated.", rich_help_panel=_PIECE)
     ] = False,
@@ -114,6 +118,7 @@ def music(
             "ensemble": "ensemble" if ensemble else "piano",
         },
         outputs=outputs,
+        soundfont=soundfont,
         device=device,
         dtype=dtype,
     )
@@ -132,6 +137,7 @@ class _Work:
     emotion: str | None
     options: Mapping[str, Any]
     outputs: Sequence[Path]
+    soundfont: Path | None
     device: str
     dtype: str
 
@@ -147,7 +153,7 @@ def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
     with common.progress(quiet=quiet) as callback:
         piece = composer(track, callback_on_step_end=callback, **work.options)
     for path in work.outputs:
-        piece.save(path)
+        piece.save(path, soundfont=work.soundfont)
     curve = piece.emotion_curve()
     return {
         "emotion": str(track),

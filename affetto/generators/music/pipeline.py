@@ -70,15 +70,19 @@ class MusicPiece:
         asked = np.array([bar.vad for bar in self.plan.bars], np.float64)
         return np.concatenate([self.plan.starts[:-1, None], asked, measured], axis=1)
 
-    def save(self, path: str | Path, *, rate: int = 44_100) -> Path:
-        """Write a .mid file or, played by the built-in instruments, a .wav file."""
+    def save(self, path: str | Path, *, rate: int = 44_100, soundfont: str | Path | None = None) -> Path:
+        """Write a .mid file or, played by the built-in instruments (or fluidsynth with a soundfont), a .wav file.
+
+        The sound rings out after the last bar; that of a loop ends with it and rings into its beginning.
+        """
         path = Path(path)
         if path.suffix.lower() in (".mid", ".midi"):
             save_midi(path, self.score)
         elif path.suffix.lower() == ".wav":
             from affetto.generators.music.synth import render  # instruments are heavy and often not wanted
 
-            save_audio(path, render(self.score, rate=rate))
+            loop_s = self.seconds if self.plan.ending == "loop" else None
+            save_audio(path, render(self.score, rate=rate, loop_s=loop_s, soundfont=soundfont))
         else:
             raise UsageError(
                 f"{path}: no music is written as {path.suffix or 'a file without suffix'}: use .mid or .wav"
