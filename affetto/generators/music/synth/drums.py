@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.signal
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from affetto.generators.music.synth.modes import fade_in, ring
 
@@ -24,19 +24,19 @@ def drum(pitch: int, force: float, count: int, rate: int) -> Float32[np.ndarray,
     elif pitch in _STICKS:
         sound = _wood((470.0, 1_650.0, 2_480.0, 3_900.0), 0.018, count, rate)
     elif pitch in _CLOSED:
-        sound = _metal(4_500.0, 15_000.0, 0.05, 70, pitch, count, rate)
+        sound = 0.5 * _metal(4_500.0, 15_000.0, 0.05, 70, pitch, count, rate)
     elif pitch in _OPEN:
-        sound = _metal(4_000.0, 15_000.0, 0.4, 70, 42, count, rate)
+        sound = 0.4 * _metal(4_000.0, 15_000.0, 0.4, 70, 42, count, rate)
     elif pitch in _RIDES:
         ping = _wood((2_950.0, 4_420.0), 0.12, count, rate)
-        sound = 0.75 * _metal(2_200.0, 13_000.0, 0.9, 90, 51, count, rate) + 0.3 * ping
+        sound = 0.27 * _metal(2_200.0, 13_000.0, 0.9, 90, 51, count, rate) + 0.22 * ping
     elif pitch in _CRASHES:
-        sound = _metal(500.0, 15_000.0, 1.5, 140, pitch, count, rate)
+        sound = 0.35 * _metal(500.0, 15_000.0, 1.5, 140, pitch, count, rate)
     elif pitch in _TOMS:
         tone = 82.0 * 2.0 ** (_TOMS.index(pitch) / 6.0)
         sound = _skin(tone, 0.7 * tone, 0.05, 0.24, count, rate) + 0.12 * _thud(force, count, rate)
     elif pitch in _SHAKEN:
-        sound = _noise(3_500.0, 13_000.0, 0.055, count, rate, pitch)
+        sound = 0.5 * _noise(3_500.0, 13_000.0, 0.055, count, rate, pitch)
     else:
         base = 520.0 * 2.0 ** ((pitch % 24) / 24.0)
         sound = _wood((base, 2.3 * base, 4.1 * base), 0.035, count, rate)
@@ -70,7 +70,7 @@ def _snare(force: float, count: int, rate: int) -> Float32[np.ndarray, "sample"]
         count=count,
         rate=rate,
     )
-    return head + (0.55 + 0.3 * force) * _noise(1_300.0, 9_000.0, 0.075, count, rate, 5)
+    return head + (0.35 + 0.25 * force) * _noise(1_300.0, 9_000.0, 0.075, count, rate, 5)
 
 
 def _wood(hertz: tuple[float, ...], ring_s: float, count: int, rate: int) -> Float32[np.ndarray, "sample"]:
@@ -86,7 +86,7 @@ def _metal(
 ) -> Float32[np.ndarray, "sample"]:
     """Cymbals: so many modes that no pitch is left; the high ones fade first, and a wash of noise binds them."""
     rng = np.random.default_rng(seed)
-    hertz: Float[np.ndarray, "mode"] = np.sort(rng.uniform(low_hz, min(high_hz, 0.44 * rate), modes))
+    hertz = np.sort(rng.uniform(low_hz, min(high_hz, 0.44 * rate), modes))
     damping = (0.6 + 0.8 * hertz / high_hz) / ring_s
     amplitude = rng.uniform(0.3, 1.0, modes) * 0.9 / np.sqrt(modes)
     tone = ring(hertz, damping, amplitude, rng.uniform(0.0, 6.28, modes), count=count, rate=rate)

@@ -37,9 +37,7 @@ class SoundStore:
         self.rate = rate
         self._limit = limit
         self._held = 0
-        self._sounds: OrderedDict[tuple[str, int, int], tuple[Float32[np.ndarray, "sample"], bool]] = (
-            OrderedDict()
-        )
+        self._sounds: OrderedDict[tuple[str, int, int], tuple[np.ndarray, bool]] = OrderedDict()
 
     def sound(
         self, timbre: Timbre, pitch: int, velocity: int, seconds: float

@@ -2,8 +2,8 @@
 
 Inharmonicity follows Rigaud, David and Daudet, "A parametric model of piano tuning" (DAFx 2011); losses along the string
 Bensa et al., "The simulation of piano string vibration" (JASA 2003); two-stage decay Weinreich, "Coupled piano strings"
-(JASA 1977). What these leave open (hammer spectra, the soundboard's knock) was set by ear-independent figures: how
-spectra fall with loudness, and how long notes of each register sound.
+(JASA 1977). What these leave open (hammer spectra, the soundboard's knock) is our choice, held against how fast spectra
+fall and how long notes last in each register of real instruments.
 """
 
 from functools import lru_cache
@@ -43,7 +43,7 @@ def partials(pitch: float, rate: int) -> Float[np.ndarray, "partial"]:
 def damping(pitch: float, count: int) -> Float[np.ndarray, "partial"]:
     """How fast partials 1..count fade in nepers per second, taken over both stages."""
     number = np.arange(1.0, count + 1.0)
-    air = 0.13 + 1.1 * np.exp(0.058 * (pitch - 60.0))
+    air = 0.13 + 0.95 * np.exp(0.05 * (pitch - 60.0))
     bending = np.minimum(0.0075 * np.exp(0.13 * (pitch - 60.0)) * number**2, 4.0 * air + 0.35 * number)
     return air + bending
 
@@ -54,10 +54,11 @@ def spectrum(pitch: float, force: float, hertz: Float[np.ndarray, "partial"]) ->
     strike = 1.0 / np.interp(pitch, (21.0, 60.0, 90.0, 108.0), (8.0, 8.6, 11.0, 16.0))
     comb = np.abs(np.sin(np.pi * number * strike)) / strike / np.pi
     comb = 0.9 * np.minimum(comb, number) + 0.1 * np.minimum(number, 2.0)
-    edge = (430.0 + 0.72 * hertz[0]) * (0.5 + 1.55 * force**1.5)
+    edge = (620.0 + 0.6 * hertz[0]) * (0.4 + 1.75 * force**1.3)
     felt = np.exp(-hertz / edge) + (0.004 + 0.03 * force**2) * np.exp(-hertz / (3.2 * edge))
     low = (hertz / 95.0) ** 2
-    return comb / number**0.75 * felt * low / (1.0 + low) * _colour(hertz)
+    slope = np.interp(pitch, (21.0, 48.0, 72.0), (0.35, 0.5, 0.65))
+    return comb / number**slope * felt * low / (1.0 + low) * _colour(hertz)
 
 
 def _colour(hertz: Float[np.ndarray, "partial"]) -> Float[np.ndarray, "partial"]:
@@ -78,14 +79,17 @@ def piano(pitch: int, force: float, count: int, rate: int) -> Float32[np.ndarray
     amplitude /= np.sqrt(np.sum(amplitude**2))
     rng = np.random.default_rng(pitch)
     fade = damping(pitch, len(hertz)) * rng.uniform(0.85, 1.18, len(hertz))
-    phase = 0.9 * np.sin(hertz / 310.0) + rng.uniform(-0.3, 0.3, len(hertz))
-    tuned = rng.uniform(0.6, 1.4) * np.interp(pitch, (21.0, 45.0, 108.0), (0.25, 0.45, 0.8))
-    late = rng.uniform(0.12, 0.34, len(hertz))
+    phase = rng.uniform(
+        -np.pi, np.pi, len(hertz)
+    )  # the soundboard scatters the pulse that runs along the string
+    apart = float(np.interp(pitch, (21.0, 45.0, 108.0), (0.2, 0.45, 0.8))) * rng.uniform(0.8, 1.2)
+    tuned = apart * rng.uniform(0.4, 1.6, len(hertz))  # the bridge moves with each partial differently
+    late = rng.uniform(0.15, 0.38, len(hertz))
     # Strings that move alike lose their energy to the bridge quickly; what is left moves against each other and stays.
     modes = (
-        (0.0, 1.0 - late, 1.75),
-        (-tuned, 0.62 * late, 0.55),
-        (tuned * 0.8, 0.45 * late, 0.42),
+        (np.zeros(len(hertz)), 1.0 - late, 1.5),
+        (-tuned, 0.62 * late, 0.62),
+        (0.8 * tuned[::-1], 0.45 * late, 0.48),
     )
     strings = len(modes) if pitch >= 33 else 2  # the lowest keys have one string, which moves in two planes
     columns = [
@@ -93,7 +97,7 @@ def piano(pitch: int, force: float, count: int, rate: int) -> Float32[np.ndarray
         for turn, (cents, share, faster) in enumerate(modes[:strings])
     ]
     sound = ring(*(np.concatenate(column) for column in zip(*columns, strict=True)), count=count, rate=rate)
-    sound *= 1.1 - 0.0035 * (pitch - 21)
+    sound *= np.float32(np.interp(pitch, (21.0, 60.0, 108.0), (0.75, 1.0, 1.15)))
     contact = np.interp(pitch, (21.0, 60.0, 108.0), (0.0042, 0.0022, 0.0006)) * (1.35 - 0.6 * force)
     fade_in(sound, float(contact), rate)
     knock = _knock(pitch, round(force, 3), rate)[:count]
@@ -110,8 +114,10 @@ def _knock(pitch: int, force: float, rate: int) -> Float32[np.ndarray, "sample"]
     where = np.interp(pitch, (21.0, 108.0), (250.0, 900.0))
     bright = 500.0 + 1_900.0 * force**1.3
     amplitude *= np.exp(-hertz / bright) / (1.0 + (where / hertz) ** 2)
-    amplitude *= np.interp(pitch, (21.0, 60.0, 96.0, 108.0), (0.02, 0.035, 0.1, 0.16)) * (0.5 + 0.8 * force)
-    amplitude /= np.sqrt(np.sum((amplitude / np.abs(amplitude).max()) ** 2)) / 2.5
+    level = np.interp(pitch, (21.0, 60.0, 84.0, 96.0, 108.0), (0.05, 0.07, 0.14, 0.22, 0.36)) * (
+        0.45 + 1.1 * force
+    )
+    amplitude *= level / np.sqrt(np.sum(amplitude**2))
     fade = 14.0 + hertz / 11.0
     sound = ring(
         hertz,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.signal
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from affetto.generators.music.synth.modes import ring
 from affetto.generators.music.synth.piano import damping, partials
@@ -65,7 +65,7 @@ def string_response(rate: int) -> Stereo:
         hertz.append(found)
         fade.append(1.3 * damping(pitch, len(found)))
         strength.append(1.0 / np.arange(1.0, len(found) + 1.0) ** 0.7)
-    modes: list[Float[np.ndarray, "mode"]] = [np.concatenate(column) for column in (hertz, fade, strength)]
+    modes = [np.concatenate(column) for column in (hertz, fade, strength)]
     closing = np.clip((count - np.arange(count)) / (0.8 * rate), 0.0, 1.0).astype(np.float32)
     for _ in range(2):
         phase = rng.uniform(0.0, 2.0 * np.pi, len(modes[0]))

@@ -173,10 +173,10 @@ _ALL = (
             noise=0.04,
             body=((98.0, 3.0), (205.0, 2.0)),
         ),
-        level=3.0,
+        level=2.0,
     ),
     _sung(
-        "organ", Held(attack_s=0.012, opening_s=0.02, knee_hz=700.0, slope_db=11.0, soft_db=1.0), level=-4.0
+        "organ", Held(attack_s=0.012, opening_s=0.02, knee_hz=700.0, slope_db=11.0, soft_db=1.0), level=-9.0
     ),
     _sung(
         "violin",
@@ -192,6 +192,7 @@ _ALL = (
             breath=0.006,
         ),
         release=0.1,
+        level=-5.0,
         pan=0.12,
     ),
     _sung(
@@ -210,7 +211,7 @@ _ALL = (
             spread_cents=7.0,
         ),
         release=0.22,
-        level=-2.0,
+        level=-6.0,
         pan=-0.1,
         width=0.7,
     ),
@@ -229,7 +230,7 @@ _ALL = (
             spread_cents=8.0,
         ),
         release=0.5,
-        level=-3.0,
+        level=-5.0,
         width=0.8,
     ),
     _sung(
@@ -248,7 +249,7 @@ _ALL = (
             spread_cents=9.0,
         ),
         release=0.25,
-        level=-2.0,
+        level=-5.0,
         width=0.7,
     ),
     _sung(
@@ -265,7 +266,7 @@ _ALL = (
             breath=0.004,
         ),
         release=0.05,
-        level=-2.0,
+        level=-6.0,
         pan=0.15,
     ),
     _sung(
@@ -280,6 +281,7 @@ _ALL = (
             breath=0.005,
         ),
         release=0.08,
+        level=-5.0,
         pan=-0.15,
     ),
     _sung(
@@ -295,6 +297,7 @@ _ALL = (
             breath=0.005,
         ),
         release=0.05,
+        level=-5.0,
         pan=0.1,
     ),
     _sung(
@@ -309,7 +312,7 @@ _ALL = (
             breath=0.004,
         ),
         release=0.05,
-        level=-1.0,
+        level=-6.0,
         pan=0.1,
     ),
     _sung(
@@ -326,11 +329,11 @@ _ALL = (
             breath=0.03,
         ),
         release=0.07,
-        level=0.0,
+        level=-4.0,
         pan=0.12,
     ),
     Timbre(
-        name="drums", sound=drum, release=_constant(math.inf), level_db=1.0, longest_s=LONGEST_S, width=0.1
+        name="drums", sound=drum, release=_constant(math.inf), level_db=-2.0, longest_s=LONGEST_S, width=0.1
     ),
 )
 TIMBRES: Mapping[str, Timbre] = MappingProxyType({timbre.name: timbre for timbre in _ALL})
