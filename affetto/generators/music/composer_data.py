@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -465,7 +466,9 @@ _BAR_FIELDS = ("steps", "bpm", "mode", "chords", "melody", "attributes", "lag", 
 
 def save_song_bars(path: Path, songs: Sequence[SongBars], splits: np.ndarray) -> None:
     """Write songs end to end as one archive, each with its part of the split."""
-    columns = {name: np.concatenate([getattr(song, name) for song in songs]) for name in _BAR_FIELDS}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(song, name) for song in songs]) for name in _BAR_FIELDS
+    }
     columns["words"] = np.concatenate([song.words for song in songs])
     columns["bar_words"] = np.concatenate([np.diff(song.starts) for song in songs])
     columns["bars"] = np.array([len(song) for song in songs])

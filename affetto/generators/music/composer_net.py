@@ -9,7 +9,7 @@ bars, so that "the same place four bars ago" is one fixed angle.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -231,18 +231,22 @@ class ComposerNet(nn.Module):
         self.sounding_root = nn.Embedding(ROOTS, width)
         self.sounding_quality = nn.Embedding(QUALITIES, width)
         self.bar_encoder = BarEncoder(width)
-        self.blocks = nn.ModuleList(
-            ComposerBlock(width, config.heads, config.hidden) for _ in range(config.layers)
-        )
+        blocks = [ComposerBlock(width, config.heads, config.hidden) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = RMSNorm(width)
         self.late = nn.Linear(width, width, bias=False)
         self.heads = nn.ModuleDict({name: WordHead(width, SIZES[name]) for name in HEADS})
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        for block in self.blocks:
+        for block in blocks:
             for last in (block.out, block.down):
                 nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * config.layers))
+
+    @property
+    def layers(self) -> list[ComposerBlock]:
+        """The blocks, in order."""
+        return [cast(ComposerBlock, block) for block in self.blocks]
 
     @property
     def pairs(self) -> int:
@@ -278,7 +282,7 @@ class ComposerNet(nn.Module):
         told = gather_bars(told, batch.bar_of)
         x = self.enter(batch.words, batch.segment, gather_bars(batch.bars, batch.bar_of), told)
         angles = self.angles(batch.words)
-        for block in self.blocks:
+        for block in self.layers:
             x = block(x, angles)
         return self.norm(x) + self.late(told)
 

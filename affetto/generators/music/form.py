@@ -8,10 +8,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64
 
+from affetto.conditioning.emotion import Emotion
+from affetto.conditioning.track import EmotionTrack
 from affetto.generators.music.adapter import faders_of, music_vad, tempo_of
 from affetto.generators.music.composer_data import canonical_shift
 from affetto.generators.music.composer_net import FADERS
@@ -25,6 +28,7 @@ METRES: Mapping[str, int] = {"4/4": 16, "3/4": 12, "2/4": 8}
 ENDINGS = ("cadence", "open", "loop")
 MIN_BPM, MAX_BPM = 30.0, 240.0
 MAX_BARS = 512
+Feeling = str | Emotion | EmotionTrack | None
 _PHRASE = 4
 _FORMS = {1: "A", 2: "AA", 3: "ABA", 4: "AABA", 5: "AABCA", 6: "AABBCA", 7: "AABACCA"}
 _BLOCKS = ("AABA", "CCDA", "EEBA")
@@ -95,10 +99,10 @@ class MusicPlan:
         """How long the piece lasts."""
         return float(self.starts[-1])
 
-    def with_bar(self, index: int, **changes: object) -> "MusicPlan":
+    def with_bar(self, index: int, **changes: Any) -> "MusicPlan":
         """The same plan with fields of one bar changed."""
         bars = list(self.bars)
-        bars[index] = dataclasses.replace(bars[index], **changes)  # type: ignore[arg-type]
+        bars[index] = dataclasses.replace(bars[index], **changes)
         return dataclasses.replace(self, bars=tuple(bars))
 
     def with_chords(self, chords: Sequence[str]) -> "MusicPlan":
@@ -119,7 +123,7 @@ class MusicPlan:
 class MusicRequest:
     """What a piece should be, before it is planned; None leaves the choice to the composer."""
 
-    emotion: object = None  # text, Emotion, EmotionTrack or None
+    emotion: Feeling = None
     seconds: float | None = None
     bars: int | None = None
     key: str | None = None
@@ -311,12 +315,12 @@ def _timing(
                 float((pace(music_vad(request.emotion, ticks, seed=request.seed)) / 60 * 0.25).sum()) / beats
             ),
             1,
-        )  # type: ignore[arg-type]
+        )
     length = np.full(count, (seconds or count * beats * 0.65) / count)
     vad, bpm = np.zeros((count, 3)), np.full(count, 90.0)
     for _ in range(6):
         centres = np.cumsum(length) - length / 2
-        vad = music_vad(request.emotion, centres, seed=request.seed)  # type: ignore[arg-type]
+        vad = music_vad(request.emotion, centres, seed=request.seed)
         bpm = pace(vad)
         if request.ending == "cadence" and request.tempo is None and count >= 4:
             bpm[-2:] *= _RITARD

@@ -202,7 +202,7 @@ def infill_plan(
     if request.bars is not None or request.seconds is not None:
         raise UsageError("an infilled piece keeps its length: leave --bars and --seconds away")
     seconds = material.score.seconds_of(np.arange(count + 1) * METRES[material.metre] / 4)
-    vad = music_vad(request.emotion, (seconds[1:] + seconds[:-1]) / 2, seed=request.seed)  # type: ignore[arg-type]
+    vad = music_vad(request.emotion, (seconds[1:] + seconds[:-1]) / 2, seed=request.seed)
     levels = faders_of(vad)
     chords = material.chords
     bars = []

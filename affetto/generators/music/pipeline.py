@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from affetto.conditioning.emotion import Emotion
-from affetto.conditioning.track import EmotionTrack
 from affetto.generators.music.arrange import ENSEMBLES, levelled, score_of
 from affetto.generators.music.compose import Composer, Composition, Forced
 from affetto.generators.music.composer_net import FADERS
 from affetto.generators.music.copycheck import CopyCheck, CopyReport
-from affetto.generators.music.form import MusicPlan, MusicRequest, plan_piece
+from affetto.generators.music.form import Feeling, MusicPlan, MusicRequest, plan_piece
 from affetto.generators.music.like import Material, infill_plan, like_plan, read_material, spliced
 from affetto.generators.music.model import ComposerModel
 from affetto.generators.music.sampling import BarWriter, SamplingOptions
@@ -34,8 +32,6 @@ MODES = ("vary", "continue", "rhythm", "harmony")
 _ATTEMPTS = 4
 _SOFT = 16.0 / 1.8  # velocities that move the formula's arousal by one before it saturates
 _MOST_MOVE = 6  # steps of four velocities
-
-Feeling = str | Emotion | EmotionTrack | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -220,6 +216,7 @@ class MusicComposer:
     ) -> MusicPiece:
         """The piece of a plan. A tune that stands in the training songs is composed again, up to four times."""
         composer = Composer(self._writer, self.model.scale, self.options)
+        longest = 0
         for attempt in range(_ATTEMPTS):
             composition = composer(
                 plan,
@@ -233,13 +230,12 @@ class MusicComposer:
             score = score_of(composition, plan, ensemble=ensemble)
             if material is not None:
                 score = spliced(score, plan, material)
-            piece = MusicPiece(
-                score=score, plan=plan, composition=composition, copy=self.check.report(encode(score))
-            )
-            if not piece.copy.copied or material is not None:
-                return piece
+            copy = self.check.report(encode(score))
+            if not copy.copied or material is not None:  # what was given may be one of those songs
+                return MusicPiece(score=score, plan=plan, composition=composition, copy=copy)
+            longest = max(longest, copy.longest)
         raise PolicyError(
-            f"every attempt repeats {piece.copy.longest} notes of a song that was learned from: use another --seed"
+            f"every attempt repeats {longest} notes of a song that was learned from: use another --seed"
         )
 
     def _planned(

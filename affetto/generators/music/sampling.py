@@ -215,7 +215,7 @@ class _Passage:
         )
         x = net.enter(words, segment, bars, told)
         angles = net.angles(words, memory.count)
-        for layer, block in enumerate(net.blocks):
+        for layer, block in enumerate(net.layers):
             q, k, v = block.heads_of(x, angles)
             k, v = memory.add(layer, k, v)
             x = block.finish(
