@@ -128,10 +128,10 @@ class BeatSearch:
     slowest: float = 40.0  # beats a minute
     fastest: float = 215.0
     steadiness: float = 60.0  # against a change of beat length, per octave
-    bonus: float = 1.7  # for each beat, nats: what an unheard one may cost at most beside `floor`
+    bonus: float = 0.7  # for each beat, nats: the lower, the more a faint beat must be heard
     floor: float = 0.02  # no probability counts as less, or as more than one less this
     new_bar: float = 4.0  # against bars of another length than the one before
-    cut_bar: float = 6.0  # against a bar that stops halfway
+    cut_bar: float = 4.0  # against a bar that stops halfway
 
 
 class BeatTracker:
