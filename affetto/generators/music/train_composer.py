@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from affetto.generators.music.composer_data import (
     FaderScale,
     SongBars,
-    Windows,
     load_song_bars,
     melody_role,
     save_song_bars,
@@ -31,6 +30,7 @@ from affetto.generators.music.composer_net import (
     ComposerNet,
     counted_words,
 )
+from affetto.generators.music.composer_windows import Windows
 from affetto.generators.music.dataset import assembled
 from affetto.generators.music.grammar import SIZES
 from affetto.generators.music.harmony import HarmonyModel

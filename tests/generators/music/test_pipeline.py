@@ -139,10 +139,10 @@ def test_a_borrowed_rhythm_gives_its_onsets(composer: MusicComposer) -> None:
 
 
 def test_a_piece_that_stands_among_the_training_songs_is_composed_again(composer: MusicComposer) -> None:
-    learned = composer(None, bars=6, seed=0)
+    learned = composer(None, bars=12, seed=0)
     strict = small_composer(check=CopyCheck.of([learned.words]))
     assert strict.check.report(learned.words).copied
-    again = strict(None, bars=6, seed=0)
+    again = strict(None, bars=12, seed=0)
     assert not again.copy.copied
     assert not same_notes(learned, again)
 
