@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 _CORE_TARGETS = tuple(name for name in TARGETS if name in CORE)
 _READER_STRENGTHS = (0.0, 0.33, 0.67, 1.0)
-_READER_CLIPS = 3
+_READER_CLIPS = 6
 _READER_KNOWN = 12  # sentences from which the critic knows the neutral voice
 _NEAR = {"pitch": 3.0, "rate": 0.15, "tilt": 3.0}
 """How near the mean movement of a cue must come to that of natural speech: semitones, log of duration, dB."""

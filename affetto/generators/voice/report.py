@@ -53,7 +53,7 @@ def draw_report(
     figure = Figure(figsize=(13.5, 9.6), dpi=110, facecolor=_PAPER)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        4, 2, height_ratios=(0.6, 1.5, 1.15, 1.15), left=0.06, right=0.985, top=0.9, bottom=0.06, hspace=0.34,
+        4, 2, height_ratios=(0.55, 1.6, 1.15, 1.15), left=0.06, right=0.985, top=0.9, bottom=0.06, hspace=0.3,
         wspace=0.12,
     )  # fmt: skip
     span = max(clip.seconds for clip in clips)
@@ -124,7 +124,7 @@ def _draw_controls(
     span = controls[0].seconds
     _dress(melody, "Pitch, semitones above 100 Hz, in the source's time", span)
     _dress(loudness, "Loudness, dB", span)
-    melody.legend(frameon=False, fontsize=8.5, loc="upper right", ncols=2)
+    melody.legend(frameon=False, fontsize=8.5, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2)
 
 
 def _draw_strength(axes: Axes, track: EmotionTrack | None, strength: float, seconds: float) -> None:
