@@ -1,16 +1,16 @@
 """Breath in a voice: noise that follows the colour and the periods of the voice it joins, and periods made alike."""
 
 import numpy as np
-import scipy.fft
 import scipy.ndimage
-import scipy.signal
 from jaxtyping import Float32, Int64
 
 from affetto.generators.voice.controls import BANDS, band_centres
 from affetto.generators.voice.filters import add_frames, cut_frames, fft_size, frame_windows, noise_basis
+from affetto.generators.voice.spectra import band_of, to_samples, to_spectrum
 
 _BLOCK = 1 << 14  # samples of noise made from one seed
 _PULSE_S, _MEAN_S = 0.0006, 0.008  # smoothing of the noise's own loudness, within and across periods
+_PULSING_HZ = 1200.0  # above which a voice is loud just after each closure
 _MOST = 0.95
 
 
@@ -41,14 +41,14 @@ def with_breath(
     noise = white_noise(offset, sound.shape[1]) * _pulsing(sound.mean(0), rate)
     for rows in np.array_split(np.arange(len(frames)), 1 + len(frames) // 256):
         first, weights = frame_windows(frames[rows], rate)
-        old = scipy.fft.rfft(cut_frames(sound, first - offset, weights), size, axis=2)
-        breath = scipy.fft.rfft(cut_frames(noise[None], first - offset, weights), size, axis=2)
+        old = to_spectrum(cut_frames(sound, first - offset, weights), size)
+        breath = to_spectrum(cut_frames(noise[None], first - offset, weights), size)
         colour = np.sqrt(_smooth_power(np.square(np.abs(old)), rate) / np.square(weights).sum(1)[:, None])
         part = np.clip(share[rows], 0.0, _MOST) @ noise_basis(rate, size)
         change = (np.sqrt(1.0 - part) - 1.0) * old + np.sqrt(part) * colour * breath
-        added = scipy.fft.irfft(change, size, axis=2)
+        added = to_samples(change, size)
         tail = size - weights.shape[1]
-        early = scipy.fft.fftshift(added, axes=2)[:, :, size // 2 - tail // 4 : size // 2]
+        early = np.fft.fftshift(added, axes=2)[:, :, size // 2 - tail // 4 : size // 2]
         both = np.concatenate([early, added[:, :, : weights.shape[1] + tail // 4]], axis=2)
         add_frames(result, first - offset - tail // 4, both)
     return result
@@ -56,8 +56,7 @@ def with_breath(
 
 def _pulsing(sound: np.ndarray, rate: int) -> np.ndarray:
     """How loud the upper part of a sound is against its own mean over some periods: high just after each closure."""
-    upper = scipy.signal.sosfiltfilt(scipy.signal.butter(2, 1200.0, "highpass", fs=rate, output="sos"), sound)
-    power = np.square(upper)
+    power = np.square(band_of(sound, rate, _PULSING_HZ, rate / 2), dtype=np.float64)
     now, mean = (_running_mean(power, round(seconds * rate)) for seconds in (_PULSE_S, _MEAN_S))
     return np.sqrt(np.clip((now + 1e-12) / (mean + 1e-12), 0.1, 4.0)).astype(np.float32)
 

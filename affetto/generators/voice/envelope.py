@@ -3,9 +3,9 @@
 import itertools
 
 import numpy as np
-import scipy.fft
-import scipy.signal
 from jaxtyping import Float, Float32
+
+from affetto.generators.voice.spectra import band_of, to_samples, to_spectrum
 
 BANDS = 24
 RATE = 16_000
@@ -14,6 +14,7 @@ FFT = 1024
 REACH = FFT // 2
 """Samples of `RATE` on either side of a frame on which its envelope and its noise depend."""
 
+_LOWEST_HZ = 60.0
 NOISE_EDGES_HZ = (0.0, 1500.0, 4000.0, 8000.0)
 _LOWEST_BAND, _HIGHEST_BAND = 80.0, 7500.0
 _UNVOICED_HZ = 240.0  # window and smoothing of frames without a pitch: 12.5 ms
@@ -51,7 +52,7 @@ def frame_spectra(
     frames = (frames - (frames * window).sum(1, keepdims=True) / window.sum(1, keepdims=True)) * window
     mean = np.square(frames).sum(1) / weight
     energy = 10.0 * np.log10(mean + _FLOOR)
-    power = np.square(np.abs(scipy.fft.rfft(frames, axis=1))) / weight[:, None]
+    power = np.square(np.abs(to_spectrum(frames))) / weight[:, None]
     power += (_DEPTH * mean + _SILENCE)[:, None].astype(np.float32)
     smooth = _lifter(np.log(_averaged(power, pitch)), pitch)
     bands = smooth @ (_band_weights() * np.float32(10.0 / np.log(10.0)))
@@ -77,11 +78,11 @@ def _averaged(power: np.ndarray, pitch: np.ndarray) -> np.ndarray:
 
 def _lifter(spectrum: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     """A log spectrum without its ripple at the pitch, and what the averaging flattened restored."""
-    cepstrum = scipy.fft.irfft(spectrum, axis=1)[:, : FFT // 2 + 1]
+    cepstrum = to_samples(spectrum)[:, : FFT // 2 + 1]
     turns = np.arange(FFT // 2 + 1, dtype=np.float32) * (pitch[:, None] / np.float32(RATE))
     lifter = (np.sinc(turns) * (1.18 - 2 * 0.09 * np.cos(2 * np.pi * turns))).astype(np.float32)
     cepstrum = np.concatenate([cepstrum * lifter, (cepstrum * lifter)[:, -2:0:-1]], axis=1)
-    return scipy.fft.rfft(cepstrum.astype(np.float32), axis=1).real
+    return np.real(to_spectrum(cepstrum.astype(np.float32)))
 
 
 def _band_weights() -> np.ndarray:
@@ -108,21 +109,11 @@ def noise_shares(
     if not len(voiced):
         return shares
     for band, (low, high) in enumerate(itertools.pairwise(NOISE_EDGES_HZ)):
-        part = np.pad(_band(sound, low, high), REACH + 256)
+        part = np.pad(band_of(sound, RATE, max(low, _LOWEST_HZ), high, order=4), REACH + 256)
         for rows in np.array_split(voiced, 1 + len(voiced) // 500):
             likeness = _repetition(part, centres[rows] + REACH + 256, hertz[rows].astype(np.float64))
             shares[rows, band] = 1.0 - np.maximum(likeness, 0.0)
     return np.clip(shares, 0.0, 1.0)
-
-
-def _band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
-    if low <= 0:
-        filters = scipy.signal.butter(4, [60.0, high], "bandpass", fs=RATE, output="sos")
-    elif high >= RATE / 2:
-        filters = scipy.signal.butter(4, low, "highpass", fs=RATE, output="sos")
-    else:
-        filters = scipy.signal.butter(4, [low, high], "bandpass", fs=RATE, output="sos")
-    return scipy.signal.sosfiltfilt(filters, sound, padtype=None).astype(np.float32)
 
 
 def _repetition(part: np.ndarray, centres: np.ndarray, hertz: np.ndarray) -> np.ndarray:

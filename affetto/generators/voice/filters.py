@@ -3,12 +3,12 @@
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 import scipy.interpolate
 from jaxtyping import Float32, Int64
 
 from affetto.generators.voice.controls import BANDS, CONTROL_FPS, ControlResidual, band_centres
 from affetto.generators.voice.envelope import NOISE_EDGES_HZ
+from affetto.generators.voice.spectra import to_samples, to_spectrum
 
 _FLAT_TO_HZ = 12_000.0  # up to here the highest band's gain holds; it fades to half of it at 24 kHz
 _LONGEST_S = 0.016  # of an impulse response
@@ -31,22 +31,22 @@ def _gain_basis(rate: int, size: int) -> Float32[np.ndarray, "band bin"]:
 
 def fft_size(rate: int) -> int:
     """Samples of a spectrum that holds a frame of two hops and its filter's response without wrapping."""
-    return scipy.fft.next_fast_len(int(np.ceil(rate * (2.2 / CONTROL_FPS + 2 * _LONGEST_S))), real=True)
+    needed = int(np.ceil(rate * (2.2 / CONTROL_FPS + 2 * _LONGEST_S)))
+    power = 1 << (needed - 1).bit_length()
+    return 3 * power // 4 if 3 * power // 4 >= needed else power
 
 
 def minimum_phase(gain_db: Float32[np.ndarray, "frame 24"], rate: int) -> np.ndarray:
     """(frame, bin) complex: filters with these gains whose response comes at once and is over within 16 ms."""
     size = fft_size(rate)
     log_gain = (gain_db * np.float32(_DB)) @ _gain_basis(rate, size)
-    cepstrum = scipy.fft.irfft(log_gain, size, axis=1)
+    cepstrum = to_samples(log_gain, size)
     quefrency = np.arange(size) / rate
     lifter = np.exp(-0.5 * (quefrency / _SMOOTHEST_S) ** 4)
     fold = np.where(np.arange(size) == 0, 1.0, np.where(np.arange(size) < size / 2, 2.0, 0.0)) * lifter
-    response = scipy.fft.irfft(
-        np.exp(scipy.fft.rfft(cepstrum * fold.astype(np.float32), axis=1)), size, axis=1
-    )
+    response = to_samples(np.exp(to_spectrum(cepstrum * fold.astype(np.float32))), size)
     taper = np.clip(2.0 * (1.0 - quefrency / _LONGEST_S), 0.0, 1.0)
-    return scipy.fft.rfft(response * taper.astype(np.float32), axis=1)
+    return to_spectrum(response * taper.astype(np.float32))
 
 
 def frame_windows(
@@ -114,15 +114,15 @@ def filtered(
     size = fft_size(rate)
     for rows in np.array_split(np.arange(len(frames)), 1 + len(frames) // 256):
         first, weights = frame_windows(frames[rows], rate)
-        old = scipy.fft.rfft(cut_frames(sound, first - offset, weights), size, axis=2)
+        old = to_spectrum(cut_frames(sound, first - offset, weights), size)
         new = old
         if smoother is not None and smoothing is not None:
-            other = scipy.fft.rfft(cut_frames(smoother, first - offset, weights), size, axis=2)
+            other = to_spectrum(cut_frames(smoother, first - offset, weights), size)
             new = old + (other - old) * (smoothing[rows] @ noise_basis(rate, size))
         envelope = np.clip(residual.envelope[rows], -_LARGEST_DB, _LARGEST_DB)
         new = new * minimum_phase(envelope, rate)
         before, after = (np.square(np.abs(spectrum)).sum((0, 2)) for spectrum in (old, new))
         gain = np.sqrt((before + _SILENCE) / (after + _SILENCE)) * np.exp(_DB * residual.energy[rows])
-        parts = scipy.fft.irfft(new * gain[:, None].astype(np.float32) - old, size, axis=2)
+        parts = to_samples(new * gain[:, None].astype(np.float32) - old, size)
         add_frames(result, first - offset, parts[:, :, : weights.shape[1] + int(_LONGEST_S * rate) + 1])
     return result

@@ -4,11 +4,11 @@ from typing import no_type_check
 
 import numpy as np
 import scipy.ndimage
-import scipy.signal
 from jaxtyping import Float, Float32, Int64
 from numba import njit
 
 from affetto.generators.voice.controls import CONTROL_FPS
+from affetto.generators.voice.spectra import band_of
 
 _BAND_HZ = (60.0, 1200.0)  # in which the peaks of the periods are looked for
 _PULSE_S = 0.001  # over which a period's energy is gathered
@@ -69,9 +69,7 @@ def pitch_marks(
     runs: Int64[np.ndarray, "run 2"],
 ) -> list[Float[np.ndarray, "_mark"]]:
     """For each run, where its periods lie: the peaks of one polarity that best keep the pitch, in parts of a sample."""
-    high = min(_BAND_HZ[1], 0.45 * rate)
-    band = scipy.signal.butter(2, [_BAND_HZ[0], high], "bandpass", fs=rate, output="sos")
-    smooth = scipy.signal.sosfiltfilt(band, sound, padtype=None) if len(sound) else sound
+    smooth = band_of(sound, rate, *_BAND_HZ) if len(sound) else sound
     times = np.arange(len(log_f0)) * (rate / CONTROL_FPS)
     found = []
     for start, stop in runs:

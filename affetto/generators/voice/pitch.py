@@ -9,9 +9,10 @@ from typing import no_type_check
 
 import numpy as np
 import scipy.ndimage
-import scipy.signal
 from jaxtyping import Float32
 from numba import njit
+
+from affetto.generators.voice.spectra import band_of
 
 RATE = 8_000
 """Samples per second of the sound in which the pitch is looked for."""
@@ -101,8 +102,7 @@ def _cheapest_path(cost: Array, octave: Array, jump: np.float32, switch: np.floa
 
 def voice_band(sound: Float32[np.ndarray, "sample"]) -> Float32[np.ndarray, "sample"]:
     """The part of a sound at `RATE` in which the pitch is looked for, without delay."""
-    band = scipy.signal.butter(2, [_HIGH_PASS_HZ, _LOW_PASS_HZ], "bandpass", fs=RATE, output="sos")
-    return scipy.signal.sosfiltfilt(band, sound, padtype=None).astype(np.float32)
+    return band_of(sound, RATE, _HIGH_PASS_HZ, _LOW_PASS_HZ)
 
 
 def pitch_candidates(
@@ -141,6 +141,7 @@ def pitch_path(
     states = np.pad(octave, ((0, 0), (1, 0)))
     padded = np.pad(hertz, ((0, 0), (1, 0)))
     chosen = np.zeros(len(hertz), np.int64)
+    melody = np.zeros(len(hertz), np.float32)
     for _ in range(2):
         cost = -np.concatenate([unvoiced, voiced], axis=1, dtype=np.float32)
         _cheapest_path(cost, states, np.float32(_JUMP_COST), np.float32(_VOICING_COST), chosen)

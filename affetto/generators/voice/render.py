@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
-import scipy.signal
 from jaxtyping import Bool, Float32
 
 from affetto.generators.voice.breath import with_breath
@@ -15,6 +14,7 @@ from affetto.generators.voice.filters import filtered
 from affetto.generators.voice.layout import Timing, Voice, neighbouring_periods, plan_layout, stretches
 from affetto.generators.voice.marks import pitch_marks, voiced_runs
 from affetto.generators.voice.psola import Layout, laid_out
+from affetto.generators.voice.spectra import band_of
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio
 from affetto.runtime.errors import UsageError
@@ -168,8 +168,7 @@ def _moved(
     moved = laid_out(sound, plain, length)
     if np.array_equal(plain.source, varied.source):
         return moved
-    high_pass = scipy.signal.butter(2, _NOISY_HZ, "highpass", fs=rate, output="sos")
-    upper = scipy.signal.sosfiltfilt(high_pass, sound, padtype=None).astype(np.float32)
+    upper = band_of(sound, rate, _NOISY_HZ, rate / 2)
     return moved + (laid_out(upper, varied, length) - laid_out(upper, plain, length))
 
 
@@ -224,7 +223,8 @@ class _Part:
         if np.any(smoothing):
             changed |= np.any(smoothing, axis=1)
             sides = [neighbouring_periods(voices, sound.shape[1], step) for step in (-1, 1)]
-            smoother = 0.5 * sum(laid_out(sound, side, sound.shape[1]) for side in sides)
+            before, after = (laid_out(sound, side, sound.shape[1]) for side in sides)
+            smoother = 0.5 * (before + after)
         rows = np.flatnonzero(changed)
         if not len(rows):
             return sound
