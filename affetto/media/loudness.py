@@ -16,6 +16,7 @@ _PASS_HZ, _PASS_Q = 38.13547087602444, 0.5003270373238773
 _OFFSET_DB, _ABSOLUTE, _RELATIVE_DB = -0.691, -70.0, 10.0
 _OVERSAMPLING = 4
 _EDGE = 32  # samples that the interpolation filter needs on either side
+_STRETCH, _NEAR = 1024, 0.65  # true peaks are looked for where samples pass this share of the ceiling
 
 
 def k_weighting(rate: int) -> Float[np.ndarray, "2 6"]:
@@ -100,11 +101,9 @@ def limited(
 
     The gain falls before a peak along a smooth curve and recovers after it, so that no wave is cut off.
     """
-    ahead = max(round(ahead_s * rate), 1)
+    ahead = 2 * max(round(ahead_s * rate / 2.0), 1)
     ceiling = np.float32(10.0 ** ((ceiling_db - 0.05) / 20.0))  # the curve moves a little between samples
     context = 2 * ahead + _EDGE
-    curve = np.hanning(2 * ahead + 3)[1:-1]
-    curve /= curve.sum()
     back = math.exp(-1.0 / (release_s * rate))
     gain = np.ones(2 * ahead)  # of the last samples, before it is smoothed
     first = 2 * ahead  # silence before the sound that is not given out
@@ -122,12 +121,20 @@ def limited(
         needed = np.minimum(ceiling / np.maximum(_peaks(held, ceiling), ceiling), 1.0)
         lowest = scipy.ndimage.minimum_filter1d(needed, 2 * ahead + 1)[context + ahead :][:count]
         gain = np.concatenate([gain, _recover(lowest.astype(np.float64), float(gain[-1]), back)])
-        smooth = np.convolve(gain, curve, "valid").astype(np.float32)
-        out = held[:, context : context + count] * smooth
+        out = held[:, context : context + count]
+        if float(gain.min()) < 1.0:
+            out = out * _smoothed(gain, ahead)
         held, gain = held[:, count:], gain[count:]
         skipped, first = min(first, count), max(first - count, 0)
         if out.shape[1] > skipped:
             yield out[:, skipped:]
+
+
+def _smoothed(gain: Float[np.ndarray, "context+sample"], ahead: int) -> Float32[np.ndarray, "sample"]:
+    """A mean under a triangle over `ahead` samples on either side, which have to be there."""
+    for _ in range(2):
+        gain = scipy.ndimage.uniform_filter1d(gain, ahead + 1)
+    return np.minimum(gain[ahead:-ahead], 1.0).astype(np.float32)
 
 
 def _peaks(
@@ -135,7 +142,13 @@ def _peaks(
 ) -> Float32[np.ndarray, "sample"]:
     """True peaks, worked out only where the samples come near the ceiling."""
     plain = np.abs(samples).max(axis=0)
-    return true_peaks(samples) if float(plain.max()) > 0.6 * ceiling else plain
+    for start in range(0, len(plain), _STRETCH):
+        if float(plain[start : start + _STRETCH].max()) > _NEAR * ceiling:
+            first = max(start - _EDGE, 0)
+            fine = true_peaks(samples[:, first : start + _STRETCH + _EDGE])
+            part = plain[start : start + _STRETCH]
+            part[:] = fine[start - first :][: len(part)]
+    return plain
 
 
 @njit(cache=True, nogil=True)

@@ -11,6 +11,7 @@ from numba import njit
 _DRIFT_POINTS = 256
 _DRIFT_S = 0.11
 _MOST_HARMONICS = 40
+_HIGHEST_HZ = 13_000.0  # above, breath and bow noise are all there is
 
 Array = np.ndarray
 
@@ -86,7 +87,7 @@ def _strengths(held: Held, hertz: Float[np.ndarray, "k"], extra_db: float) -> Fl
 def sing(held: Held, pitch: int, force: float, count: int, rate: int) -> Float32[np.ndarray, "sample"]:
     """`count` samples of a tone that goes on; more samples begin with the same samples."""
     f0 = 440.0 * 2.0 ** ((pitch - 69) / 12.0)
-    harmonics = int(np.clip(0.42 * rate / f0, 1, _MOST_HARMONICS))
+    harmonics = int(np.clip(min(0.42 * rate, _HIGHEST_HZ) / f0, 1, _MOST_HARMONICS))
     hertz = f0 * np.arange(1.0, harmonics + 1.0)
     gentle = held.soft_db * (1.0 - force)
     bright = _strengths(held, hertz, gentle)

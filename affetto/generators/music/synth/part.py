@@ -10,7 +10,7 @@ import scipy.signal
 from jaxtyping import Float32
 from numba import njit
 
-from affetto.generators.music.synth.room import Convolver, Stereo, body_response, string_response
+from affetto.generators.music.synth.room import Convolver, Stereo, string_response
 from affetto.generators.music.synth.timbres import Timbre
 from affetto.media.midi import SUSTAIN, Score
 
@@ -112,14 +112,13 @@ class Part:
         self._notes = _schedule(score, track, timbre, self._pedal, self._rate)
         self._next = self._at = 0
         self._sums = np.zeros((2, 0), np.float32)
-        self._body = Convolver(body_response(self._rate)) if timbre.width else None
         self._strings: Convolver | None = None
         if timbre.sympathetic and len(self._pedal):
             self._strings = Convolver(string_response(self._rate), crossing=0.5)
         self._pedal_state = np.zeros(1)
 
     def block(self, count: int) -> Stereo:
-        """The next `count` samples, the room left out."""
+        """The next `count` samples, body and room left out."""
         longest = round(self.timbre.longest_s * self._rate)
         sums = np.zeros((2, count + longest), np.float32)
         sums[:, : self._sums.shape[1]] = self._sums
@@ -141,12 +140,9 @@ class Part:
                 sums[:, notes.start[note] - self._at :],
             )
             self._next += 1
-        dry, self._sums = sums[:, :count], sums[:, count:]
-        out = dry
-        if self._body is not None:
-            out = out + np.float32(self.timbre.width) * self._body(dry)
+        out, self._sums = sums[:, :count], sums[:, count:]
         if self._strings is not None:
-            out = out + np.float32(_SYMPATHY) * self._strings(dry) * self._pedal_curve(count)
+            out = out + np.float32(_SYMPATHY) * self._strings(out) * self._pedal_curve(count)
         self._at += count
         return out
 

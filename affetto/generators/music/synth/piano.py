@@ -20,19 +20,19 @@ _KNOCK_MODES = 110
 _STRETCH = (-14.0, -7.0, -3.0, -1.0, 0.0, 2.5, 8.0, 28.0)  # cents
 
 
-def inharmonicity(pitch: float) -> float:
+def inharmonicity(pitch: int) -> float:
     """B of a key: its partial n lies at n f0 sqrt(1 + B n^2); lowest around the second octave."""
     return float(np.exp(0.0926 * pitch - 13.64) + np.exp(-0.0847 * pitch - 5.82))
 
 
-def fundamental(pitch: float) -> float:
+def fundamental(pitch: int) -> float:
     """f0 in Hz of a key of a stretched tuning: partials are sharp, so tuners widen octaves (Railsback, JASA 1938)."""
     cents = np.interp(pitch, (21.0, 33.0, 45.0, 57.0, 69.0, 81.0, 93.0, 108.0), _STRETCH)
     first = 440.0 * 2.0 ** ((pitch - 69.0) / 12.0 + cents / 1200.0)
     return float(first / np.sqrt(1.0 + inharmonicity(pitch)))
 
 
-def partials(pitch: float, rate: int) -> Float[np.ndarray, "partial"]:
+def partials(pitch: int, rate: int) -> Float[np.ndarray, "partial"]:
     """The frequencies in Hz of a key's partials below 16 kHz and 0.46 of the rate."""
     f0, stiff = fundamental(pitch), inharmonicity(pitch)
     number = np.arange(1.0, _MOST_PARTIALS + 1.0)
@@ -40,7 +40,7 @@ def partials(pitch: float, rate: int) -> Float[np.ndarray, "partial"]:
     return hertz[hertz < min(16_000.0, 0.46 * rate)]
 
 
-def damping(pitch: float, count: int) -> Float[np.ndarray, "partial"]:
+def damping(pitch: int, count: int) -> Float[np.ndarray, "partial"]:
     """How fast partials 1..count fade in nepers per second, taken over both stages."""
     number = np.arange(1.0, count + 1.0)
     air = 0.13 + 0.95 * np.exp(0.05 * (pitch - 60.0))
@@ -48,7 +48,7 @@ def damping(pitch: float, count: int) -> Float[np.ndarray, "partial"]:
     return air + bending
 
 
-def spectrum(pitch: float, force: float, hertz: Float[np.ndarray, "partial"]) -> Float[np.ndarray, "partial"]:
+def spectrum(pitch: int, force: float, hertz: Float[np.ndarray, "partial"]) -> Float[np.ndarray, "partial"]:
     """Amplitudes of the partials for a blow of 0..1: harder felt is shorter on the string and makes it brighter."""
     number = np.arange(1.0, len(hertz) + 1.0)
     strike = 1.0 / np.interp(pitch, (21.0, 60.0, 90.0, 108.0), (8.0, 8.6, 11.0, 16.0))

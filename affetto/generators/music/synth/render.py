@@ -3,15 +3,15 @@
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from affetto.generators.music.synth.part import Part, SoundStore, blocks_of
-from affetto.generators.music.synth.room import Convolver, Stereo, room_response
-from affetto.generators.music.synth.soundfont import play_soundfont
+from affetto.generators.music.synth.room import Convolver, Stereo, body_response, room_response
+from affetto.generators.music.synth.soundfont import played_by_soundfont
 from affetto.generators.music.synth.timbres import TIMBRES, timbre_of
 from affetto.media.audio import MAX_SECONDS, Audio
 from affetto.media.loudness import integrated_loudness, limited
@@ -178,26 +178,38 @@ def _playing(score: Score) -> list[int]:
 def _mix(score: Score, wishes: _Wishes, mix: np.ndarray, tracks: list[int] | None = None) -> None:
     """Fill `mix` (2, sample) with some tracks, or all, in the room; its very end fades out."""
     tracks = _playing(score) if tracks is None else tracks
-    if wishes.soundfont is not None:
-        sources = play_soundfont(score, tracks, wishes.soundfont, wishes.rate)
-    else:
-        sources = None
-    store = SoundStore(wishes.rate)
-    parts = [] if sources is not None else [_part(score, track, wishes, store) for track in tracks]
     hall = Convolver(room_response(wishes.rate), crossing=_CROSSING)
     wet = np.float32(0.9 * wishes.room)
     at = 0
-    for count in blocks_of(mix.shape[1], round(_BLOCK_S * wishes.rate)):
-        dry = np.zeros((2, count), np.float32)
-        for part in parts:
-            dry += part.block(count)
-        if sources is not None:
-            dry += sources(count)
-        mix[:, at : at + count] = dry + wet * hall(dry) if wet else dry
-        at += count
+    with contextlib.ExitStack() as stack:
+        if wishes.soundfont is None:
+            source = _built_in(score, tracks, wishes)
+        else:
+            source = stack.enter_context(played_by_soundfont(score, tracks, wishes.soundfont, wishes.rate))
+        for count in blocks_of(mix.shape[1], round(_BLOCK_S * wishes.rate)):
+            dry = source(count)
+            mix[:, at : at + count] = dry + wet * hall(dry) if wet else dry
+            at += count
     if wishes.loop_s is None:
         last = min(round(min(wishes.tail_s, 1.0) * wishes.rate), mix.shape[1])
         mix[:, mix.shape[1] - last :] *= np.linspace(1.0, 0.0, last, dtype=np.float32) ** 2
+
+
+def _built_in(score: Score, tracks: list[int], wishes: _Wishes) -> Callable[[int], Stereo]:
+    """A function that gives the next samples of these tracks on our instruments, their bodies included."""
+    store = SoundStore(wishes.rate)
+    parts = [_part(score, track, wishes, store) for track in tracks]
+    body = Convolver(body_response(wishes.rate))
+
+    def block(count: int) -> Stereo:
+        dry, wide = np.zeros((2, 2, count), np.float32)
+        for part in parts:
+            sound = part.block(count)
+            dry += sound
+            wide += np.float32(part.timbre.width) * sound
+        return dry + body(wide)
+
+    return block
 
 
 def _part(score: Score, track: int, wishes: _Wishes, store: SoundStore) -> Part:

@@ -1,16 +1,18 @@
 """Scores played by the program `fluidsynth` with the user's soundfont."""
 
+import contextlib
 import dataclasses
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from affetto.generators.music.synth.room import Stereo
-from affetto.media.audio import load_audio
+from affetto.media.audio import stream_channels
 from affetto.media.files import checked_size, first_bytes
 from affetto.media.midi import Score, save_midi
 from affetto.runtime.errors import InvalidInputError, MissingResourceError
@@ -32,9 +34,10 @@ def check_soundfont(path: Path) -> None:
         raise InvalidInputError(f"{path}: is cut off: copy or download the soundfont again")
 
 
-def play_soundfont(
+@contextlib.contextmanager
+def played_by_soundfont(
     score: Score, tracks: Sequence[int], soundfont: Path, rate: int
-) -> Callable[[int], Stereo]:
+) -> Iterator[Callable[[int], Stereo]]:
     """A function that gives the next samples of these tracks, played without the program's own reverberation.
 
     Raises MissingResourceError when fluidsynth is not installed, InvalidInputError when it cannot play the file.
@@ -48,51 +51,41 @@ def play_soundfont(
     with tempfile.TemporaryDirectory() as folder:
         midi, sound = Path(folder) / "score.mid", Path(folder) / "score.wav"
         save_midi(midi, dataclasses.replace(score, notes=score.notes[np.isin(score.notes["track"], tracks)]))
-        command = [
-            program,
-            "-n",
-            "-i",
-            "-q",
-            "-R",
-            "0",
-            "-C",
-            "0",
-            "-g",
-            "0.5",
-            "-r",
-            str(rate),
-            "-O",
-            "float",
-        ]
-        command += ["-T", "wav", "-F", str(sound), str(soundfont.absolute()), str(midi)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=_SECONDS_LIMIT
-            )
-        except subprocess.TimeoutExpired as error:
-            raise InvalidInputError(
-                f"{soundfont}: fluidsynth took over {_SECONDS_LIMIT:.0f} s: use a smaller soundfont"
-            ) from error
-        if done.returncode != 0 or not sound.is_file():
-            lines = done.stderr.decode("utf8", "replace").strip().splitlines()
-            reason = lines[-1][:120] if lines else f"exit status {done.returncode}"
-            raise InvalidInputError(
-                f"{soundfont}: fluidsynth cannot play it ({reason}): use another soundfont"
-            )
-        played = load_audio(sound, max_seconds=None).samples
-    return _Reader(np.broadcast_to(played, (2, played.shape[1])))
+        _run(program, midi, sound, soundfont, rate)
+        yield _Reader(stream_channels(sound, 4.0))
+
+
+def _run(program: str, midi: Path, sound: Path, soundfont: Path, rate: int) -> None:
+    command = [program, "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "0.5", "-r", str(rate), "-O", "float"]
+    command += ["-T", "wav", "-F", str(sound), str(soundfont.absolute()), str(midi)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=_SECONDS_LIMIT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InvalidInputError(
+            f"{soundfont}: fluidsynth took over {_SECONDS_LIMIT:.0f} s: use a smaller soundfont"
+        ) from error
+    if done.returncode != 0 or not sound.is_file() or b"error: " in done.stderr:
+        lines = done.stderr.decode("utf8", "replace").strip().splitlines()
+        reason = lines[-1][:120] if lines else f"exit status {done.returncode}"
+        raise InvalidInputError(f"{soundfont}: fluidsynth cannot play it ({reason}): use another soundfont")
 
 
 class _Reader:
-    """Gives sound out piece by piece, then silence."""
+    """Gives sound out in pieces of any length, then silence; mono comes from both sides."""
 
-    def __init__(self, sound: Stereo) -> None:
-        self._sound = sound
-        self._at = 0
+    def __init__(self, blocks: Iterator[Float32[np.ndarray, "channel sample"]]) -> None:
+        self._blocks = blocks
+        self._waiting = np.zeros((2, 0), np.float32)
 
     def __call__(self, count: int) -> Stereo:
-        out = np.zeros((2, count), np.float32)
-        piece = self._sound[:, self._at : self._at + count]
-        out[:, : piece.shape[1]] = piece
-        self._at += count
+        while self._waiting.shape[1] < count:
+            block = next(self._blocks, None)
+            if block is None:
+                block = np.zeros((2, count), np.float32)
+            self._waiting = np.concatenate(
+                [self._waiting, np.broadcast_to(block, (2, block.shape[1]))], axis=1
+            )
+        out, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
         return out
