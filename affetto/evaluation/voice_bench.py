@@ -6,6 +6,7 @@ Without a data folder the bench measures speed, memory and sameness on the demo'
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def run(
             lambda: _cue_rows(trial),
             lambda: _ablation_rows(trial),
         ]
-        parts += [lambda name=name: _reader_rows(trial, data, name) for name in READERS]
+        parts += [partial(_reader_rows, trial, data, name) for name in READERS]
     rows: list[Row] = []
     for index, part in enumerate(parts):
         rows.extend(part())

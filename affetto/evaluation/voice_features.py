@@ -62,8 +62,8 @@ def pitch_track(samples: Float32[np.ndarray, "sample"], frames: int) -> Float32[
     """Semitones above 100 Hz at each frame by WORLD's DIO, octave errors folded towards the median; NaN where unvoiced."""
     sound = samples.astype(np.float64)
     low, high = _PITCH_RANGE
-    found, times = pyworld.dio(sound, SPEC.rate, f0_floor=low, f0_ceil=high, frame_period=_FRAME_MS)
-    found = pyworld.stonemask(sound, found, times, SPEC.rate)
+    found, times = pyworld.dio(sound, SPEC.rate, f0_floor=low, f0_ceil=high, frame_period=_FRAME_MS)  # pyright: ignore[reportAttributeAccessIssue]
+    found = pyworld.stonemask(sound, found, times, SPEC.rate)  # pyright: ignore[reportAttributeAccessIssue]
     voiced = found > 0
     pitch = np.full(frames, np.nan, np.float32)
     count = min(frames, len(found))
@@ -172,7 +172,7 @@ def _spectrum_statistics(heard: Heard) -> Float[np.ndarray, "feature"]:
 
 def cepstra(mels: Float[np.ndarray, "frame band"]) -> Float[np.ndarray, "frame band"]:
     """The cosine transform of log-mels over bands."""
-    return dct(mels, type=2, norm="ortho", axis=1)
+    return np.asarray(dct(mels, type=2, norm="ortho", axis=1))
 
 
 def tilt_db(mels: Float[np.ndarray, "frame 48"]) -> float:
