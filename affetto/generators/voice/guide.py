@@ -1,11 +1,15 @@
 """Where a conversion leads, and the residual of each piece on the way there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32
 
+from affetto.conditioning.encoders.speech import TERMS
+from affetto.conditioning.encoders.speech_network import SPEECH_CLASSES
+from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.voice.adapter import VoiceCourse, voice_course
 from affetto.generators.voice.bank import VoiceBank
@@ -25,6 +29,8 @@ GROUP_GAINS = (1.1, 1.3, 1.5, 1.5, 1.3)
 """The same for pitch, energy, envelope, noise and rate: what alignment blurs most in training is made up for most."""
 
 _OVERDRIVE = 0.6  # how much of a strength beyond 1 is let through
+_CLEAR = (0.65, 0.95)  # probability that a source is emotional: below it counts as neutral, above as fully so
+_LEAVES = 0.9  # how much of its own emotion a source loses on the way to another
 _FADE = 0.1  # strength below which loudness is corrected only in part
 
 
@@ -54,6 +60,23 @@ class VoiceOptions:
             raise UsageError(f"the seed must be 0 or more, got {self.seed}")
 
 
+def felt_already(
+    embedder: VoiceEmbedder, place: Float[np.ndarray, "256"], names: Sequence[str]
+) -> Float[np.ndarray, "name"]:
+    """How much of each emotion a source has before anything is done to it, 0..1; all zero unless that is clear.
+
+    Boredom is not judged: calm readers sound like it.
+    """
+    probability = embedder.read(torch.from_numpy(place.astype(np.float32))[None])[0][0].numpy()
+    felt = np.zeros(len(names))
+    for column, klass in enumerate(SPEECH_CLASSES):
+        if klass not in ("neutral", "boredom"):
+            felt[list(names).index(TERMS[klass])] = probability[column]
+    total = float(felt.sum())
+    clear = float(np.clip((total - _CLEAR[0]) / (_CLEAR[1] - _CLEAR[0]), 0.0, 1.0))
+    return _LEAVES * clear * felt / max(total, 1e-6)
+
+
 class Guide:
     """One conversion's emotions over time, and their place and directions in embedding space.
 
@@ -65,11 +88,13 @@ class Guide:
     ) -> None:
         self.bank, self.flow, self.track, self.options = bank, flow, track, options
         self.place = np.zeros(EMBEDDING, np.float32)
+        self.felt = np.zeros(len(bank.names))
         self._directions = np.zeros((len(bank.names), EMBEDDING))
 
-    def settle(self, place: Float[np.ndarray, "256"]) -> None:
-        """Take `place` as the embedding of the source from now on."""
+    def settle(self, place: Float[np.ndarray, "256"], felt: Float[np.ndarray, "name"] | None = None) -> None:
+        """Take `place` as the embedding of the source from now on, and `felt` as the emotion it already has."""
         self.place = place.astype(np.float32)
+        self.felt = np.zeros(len(self.bank.names)) if felt is None else felt
         rows = np.eye(len(self.bank.names))
         self._directions = np.stack([self.bank.direction(row, self.place) for row in rows])
 
@@ -78,8 +103,18 @@ class Guide:
         return voice_course(self.track, self.bank, strength=self.options.strength, start=start, frames=frames)
 
     def target(self, course: VoiceCourse) -> Float[np.ndarray, "frame 256"]:
-        """e_ir of each frame: e_s moved along the directions by the strength."""
-        return self.place + course.weights @ self._directions
+        """e_ir of each frame: e_s moved along the directions by the strength, away from what it feels already."""
+        return self.place + course.strength[:, None] * ((course.shares - self.felt) @ self._directions)
+
+    def mean(
+        self, controls: VoiceControls, course: VoiceCourse, speaker: SpeakerStatistics
+    ) -> Float32[np.ndarray, "frame 30"]:
+        """The prior mean at full strength: the bank's linear engine, less what the source feels already."""
+        asked = self.bank.linear_residual(controls, course.shares, speaker=speaker).stack()
+        if not self.felt.any():
+            return asked
+        there = np.broadcast_to(self.felt, course.shares.shape)
+        return asked - self.bank.linear_residual(controls, there, speaker=speaker).stack()
 
     def gain(self, course: VoiceCourse) -> Float[np.ndarray, "frame"]:
         """What the residual of full strength is multiplied by; rises with the strength from 0."""
@@ -101,7 +136,7 @@ class Guide:
             return np.zeros((window.stop - window.start, WIDTH), np.float32)
         near = course.part(window.low, window.high)
         part = part_of(controls, window.low, window.high)
-        full = self.bank.linear_residual(part, near.shares, speaker=speaker).stack()
+        full = self.mean(part, near, speaker)
         if self.flow is not None:
             full = self.flow(
                 part,

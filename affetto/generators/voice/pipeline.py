@@ -15,7 +15,7 @@ from affetto.conditioning.track import EmotionTrack, as_track
 from affetto.generators.voice.adapter import VoiceCourse
 from affetto.generators.voice.bank import VoiceBank
 from affetto.generators.voice.controls import ControlResidual, VoiceControls, analyse
-from affetto.generators.voice.guide import Guide, VoiceOptions
+from affetto.generators.voice.guide import Guide, VoiceOptions, felt_already
 from affetto.generators.voice.loudness import settled
 from affetto.generators.voice.pieces import (
     check_speech,
@@ -188,7 +188,8 @@ class VoiceConverter:
         course = guide.course(0, len(controls))
         residual = ControlResidual.zeros(len(controls))
         if not course.idle:
-            guide.settle(self._embedder(speech)[0].numpy())
+            place = self._embedder(speech)[0].numpy()
+            guide.settle(place, felt_already(self._embedder, place, guide.bank.names))
             rows = []
             for window in (pieces := windows(controls)):
                 if cancel is not None:

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, analyse
-from affetto.generators.voice.guide import Guide
+from affetto.generators.voice.guide import Guide, felt_already
 from affetto.generators.voice.loudness import settled
 from affetto.generators.voice.pieces import (
     LONGEST_S,
@@ -132,7 +132,8 @@ class VoiceStream:
         heard = audio.seconds
         self._place += heard * self.embedder(audio)[0].numpy()
         self._voice_s += heard
-        self.guide.settle(self._place / self._voice_s)
+        place = self._place / self._voice_s
+        self.guide.settle(place, felt_already(self.embedder, place, self.guide.bank.names))
 
     def _frames(self, held: list[Block]) -> int:
         return int(sum(block.shape[1] for block in held) * CONTROL_FPS / self.rate)
