@@ -1,6 +1,6 @@
 """How high a voice is: normalised cross-correlation and the cheapest path through its peaks.
 
-Candidates after Talkin (1995), "A robust algorithm for pitch tracking"; the costs of the path after Boersma (1993),
+Candidates after RAPT (1995, "A robust algorithm for pitch tracking"); the costs of the path after Boersma (1993),
 "Accurate short-term analysis of the fundamental frequency". Every candidate is found from its own few milliseconds
 of sound, so that a recording analysed in pieces gives the frames of the whole.
 """
