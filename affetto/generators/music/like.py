@@ -28,6 +28,9 @@ from affetto.tokenizers.vocabulary import (
 )
 
 _MOST_BARS = 256
+_CLEARLY_MINOR = 3.4  # level of the mode fader, 0..8
+_MAJOR_DEGREES = {0: "M", 2: "m", 4: "m", 5: "M", 7: "M", 9: "m", 11: "o"}  # semitones: the triad there
+_MINOR_DEGREES = {0: "m", 2: "o", 3: "M", 5: "m", 7: "M", 8: "M", 10: "M"}
 _TUNE_ABOVE = 55  # MIDI: the highest note of an onset is taken for the tune from here upward
 
 
@@ -109,8 +112,11 @@ def like_plan(
     count = len(material.song)
     if request.bars is None and request.seconds is None:
         request = dataclasses.replace(request, bars=count if mode != "continue" else 8)
+    minor = material.key >= 12
     if request.key is None and mode != "rhythm":
-        request = dataclasses.replace(request, key=_key_name(material))
+        if mode != "continue":
+            minor = _wanted_minor(request, harmony, minor=minor)
+        request = dataclasses.replace(request, key=_key_name(material, minor=minor))
     if request.tempo is None and request.seconds is None and request.emotion is None:
         request = dataclasses.replace(request, tempo=float(np.median(material.song.bpm)))
     plan = plan_piece(request, harmony)
@@ -120,6 +126,8 @@ def like_plan(
     bars = list(plan.bars)
     if mode in ("vary", "harmony"):
         chords = material.chords
+        if minor != (material.key >= 12):
+            chords = [other_mode(names, material.key % 12, minor=minor) for names in chords]
         last = len(bars) - (1 if plan.ending == "cadence" and len(bars) > count else 0)
         for index in range(last):
             bars[index] = dataclasses.replace(bars[index], chords=chords[index % count])
@@ -132,9 +140,33 @@ def like_plan(
     return dataclasses.replace(plan, bars=tuple(bars)), forced
 
 
-def _key_name(material: Material) -> str:
+def _key_name(material: Material, *, minor: bool) -> str:
     names = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-    return f"{names[material.key % 12]} {'minor' if material.key >= 12 else 'major'}"
+    return f"{names[material.key % 12]} {'minor' if minor else 'major'}"
+
+
+def _wanted_minor(request: MusicRequest, harmony: HarmonyModel, *, minor: bool) -> bool:
+    """Whether a variation should be in minor: as the emotion says where it is clear, else as the material is."""
+    levels = [bar.faders["mode"] for bar in plan_piece(request, harmony).bars]
+    mean = sum(levels) / len(levels)
+    return mean < _CLEARLY_MINOR or (minor and mean <= 8.0 - _CLEARLY_MINOR)
+
+
+def other_mode(names: tuple[str, ...], tonic: int, *, minor: bool) -> tuple[str, ...]:
+    """The same degrees of the scale in minor (or in major): I-IV-V becomes i-iv-V; chords off the scale stay."""
+    here, there = (_MAJOR_DEGREES, _MINOR_DEGREES) if minor else (_MINOR_DEGREES, _MAJOR_DEGREES)
+    moved = []
+    for name in names:
+        root, _, quality = name.partition("_")
+        step = (ROOTS.index(root) - tonic) % 12 if root in ROOTS else -1
+        if step not in here:
+            moved.append(name)
+            continue
+        degree = list(here).index(step)
+        target = list(there)[degree]
+        kept = quality in ("sus2", "sus4", "7") and degree == 4
+        moved.append(f"{ROOTS[(tonic + target) % 12]}_{quality if kept else there[target]}")
+    return tuple(moved)
 
 
 def _onsets(material: Material, bar: int) -> frozenset[int]:

@@ -133,6 +133,12 @@ def test_a_variation_keeps_harmony_and_the_rhythm_of_the_tune(composer: MusicCom
     assert sorted(set((sung[:, 1] * 16 + sung[:, 2]).tolist())) == list(range(0, 64, 4))
 
 
+def test_a_sad_variation_of_a_piece_in_major_has_its_degrees_in_minor(composer: MusicComposer) -> None:
+    made = composer("sad", like=little_song(4), bars=4, ending="open")
+    assert made.plan.key == "C minor"
+    assert [bar.chords[0] for bar in made.plan.bars] == ["C_m", "G#_M", "F_m", "G_M"]
+
+
 def test_a_borrowed_rhythm_gives_its_onsets(composer: MusicComposer) -> None:
     made = composer(None, like=little_song(4), mode="rhythm", ending="open", bars=4)
     assert sorted(set(made.score.notes["start"].tolist())) == [float(beat) for beat in range(16)]
