@@ -16,6 +16,7 @@ import pretty_midi
 from scipy.stats import spearmanr
 
 from affetto.generators.music.composer_net import FADERS
+from affetto.generators.music.picture import draw_rolls
 from affetto.generators.music.pipeline import MusicComposer
 from affetto.media.midi import load_midi
 
@@ -99,14 +100,37 @@ def speed(composer: MusicComposer) -> None:
         )
 
 
+def sheet(composer: MusicComposer, path: Path) -> None:
+    """Draw eight clips, two for each quadrant of valence and arousal."""
+    wishes = {
+        "happy": 1,
+        "excited": 3,
+        "angry": 2,
+        "fear": 1,
+        "sad": 1,
+        "bored": 4,
+        "relaxed": 3,
+        "tender": 2,
+    }
+    rolls = {}
+    for name, seed in wishes.items():
+        piece = composer(name, seconds=30.0, seed=seed)
+        rolls[f"{name} (seed {seed})"] = (piece.plan, piece.composition.bars, piece.emotion_curve())
+    draw_rolls(path, rolls)
+
+
 def main() -> None:
-    """Run all four."""
+    """Run all four, or only draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=100, help="clips for validity")
     parser.add_argument("--seeds", type=int, default=3, help="pieces for each fader level")
     parser.add_argument("--model", default="embedded", help="a file of the recipe instead of the shipped one")
+    parser.add_argument("--sheet", type=Path, help="draw eight clips to this .png instead")
     options = parser.parse_args()
     composer = MusicComposer.from_pretrained(options.model)
+    if options.sheet is not None:
+        sheet(composer, options.sheet)
+        return
     speed(composer)
     faders(composer, options.seeds)
     emotion(composer)

@@ -11,7 +11,7 @@ import typer
 from affetto.apps.cli import common
 from affetto.runtime.errors import UsageError
 
-SUFFIXES = (".mid", ".midi", ".wav")
+SUFFIXES = (".mid", ".midi", ".wav", ".png")
 
 _PIECE = "The piece"
 _GIVEN = "Starting from a MIDI file"
@@ -90,7 +90,7 @@ def music(
     """Compose a piece that feels like an emotion, or that follows a course of emotions.
 
     Writes what the suffix of each -o says: .mid notes with tempo, chords and the emotion as controllers 20 to 22; .wav
-    the same played by built-in instruments.
+    the same played by built-in instruments; .png a picture of the notes.
     """
     outputs = output or []
     if not outputs:

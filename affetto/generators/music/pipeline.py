@@ -27,7 +27,7 @@ from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.tokenizers.attributes import BarAttributes, bar_attributes
 from affetto.tokenizers.compound import Words, encode
 
-SUFFIXES = (".mid", ".midi", ".wav")
+SUFFIXES = (".mid", ".midi", ".wav", ".png")
 MODES = ("vary", "continue", "rhythm", "harmony")
 _ATTEMPTS = 4
 _SOFT = 16.0 / 1.8  # velocities that move the formula's arousal by one before it saturates
@@ -67,7 +67,7 @@ class MusicPiece:
         return np.concatenate([self.plan.starts[:-1, None], asked, measured], axis=1)
 
     def save(self, path: str | Path, *, rate: int = 44_100, soundfont: str | Path | None = None) -> Path:
-        """Write a .mid file or, played by the built-in instruments (or fluidsynth with a soundfont), a .wav file.
+        """Write a .mid file; a .wav file played by built-in instruments, or fluidsynth with a soundfont; a .png picture.
 
         The sound rings out after the last bar; that of a loop ends with it and rings into its beginning.
         """
@@ -79,9 +79,14 @@ class MusicPiece:
 
             loop_s = self.seconds if self.plan.ending == "loop" else None
             save_audio(path, render(self.score, rate=rate, loop_s=loop_s, soundfont=soundfont))
+        elif path.suffix.lower() == ".png":
+            from affetto.generators.music.picture import draw_rolls  # so is drawing
+
+            draw_rolls(path, {"": (self.plan, self.composition.bars, self.emotion_curve())})
         else:
+            known = ", ".join(SUFFIXES)
             raise UsageError(
-                f"{path}: no music is written as {path.suffix or 'a file without suffix'}: use .mid or .wav"
+                f"{path}: no music is written as {path.suffix or 'a file without suffix'}: use {known}"
             )
         return path
 

@@ -69,6 +69,12 @@ def test_the_file_tells_the_emotion_as_controllers_and_the_chords_as_markers(pie
     assert len(piece.words.bar_steps) == len(piece.plan.bars)
 
 
+def test_a_picture_is_the_same_each_time(piece: MusicPiece, tmp_path: Path) -> None:
+    first, second = (piece.save(tmp_path / f"{name}.png").read_bytes() for name in "ab")
+    assert first[:4] == b"\x89PNG"
+    assert first == second
+
+
 def test_the_curve_has_a_row_for_each_bar(piece: MusicPiece) -> None:
     curve = piece.emotion_curve()
     assert curve.shape == (len(piece.plan.bars), 7)
@@ -191,7 +197,7 @@ def test_an_infill_beyond_the_piece_names_its_bars(composer: MusicComposer) -> N
 
 
 def test_another_suffix_is_refused(piece: MusicPiece, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"use \.mid or \.wav"):
+    with pytest.raises(UsageError, match=r"use \.mid"):
         piece.save(tmp_path / "a.xyz")
 
 
