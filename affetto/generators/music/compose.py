@@ -24,7 +24,7 @@ from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEven
 from affetto.tokenizers.chords import chord_root
 from affetto.tokenizers.vocabulary import chord_id, transposed_chords
 
-_CONTEXT_WORDS = 400
+_CONTEXT_WORDS = 320
 _RECENT_BARS = 8
 _SAME_FEELING = 0.2  # bars whose feelings differ by less may be the same notes
 _TUNE = (55, 86)  # MIDI pitches of the melody

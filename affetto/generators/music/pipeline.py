@@ -230,7 +230,7 @@ class MusicComposer:
                 progress=callback_on_step_end,
                 cancel=cancel,
             )
-            if material is None and forced is None:
+            if material is None:
                 composition = self._levelled(composition, plan)
             score = score_of(composition, plan, ensemble=ensemble)
             if material is not None:
