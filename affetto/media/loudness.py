@@ -130,7 +130,7 @@ def limited(
             yield out[:, skipped:]
 
 
-def _smoothed(gain: Float[np.ndarray, "context+sample"], ahead: int) -> Float32[np.ndarray, "sample"]:
+def _smoothed(gain: Float[np.ndarray, "padded"], ahead: int) -> Float32[np.ndarray, "sample"]:
     """A mean under a triangle over `ahead` samples on either side, which have to be there."""
     for _ in range(2):
         gain = scipy.ndimage.uniform_filter1d(gain, ahead + 1)

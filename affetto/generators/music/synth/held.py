@@ -11,6 +11,7 @@ from numba import njit
 _DRIFT_POINTS = 256
 _DRIFT_S = 0.11
 _MOST_HARMONICS = 40
+_RUN = 256  # samples that are worked on together
 _HIGHEST_HZ = 13_000.0  # above, breath and bow noise are all there is
 
 Array = np.ndarray
@@ -53,25 +54,34 @@ def _sing(
     """Add one voice; `vibrato` is depth, radians a sample, first phase, samples until it has begun."""
     depth, turn, begin, wait = vibrato[0], vibrato[1], vibrato[2], vibrato[3]
     swell = shade = 0.0
-    for i in range(len(out)):
-        place = i / drift_every
-        k = int(place) % (len(drift) - 1)
-        part = place - int(place)
-        off = drift[k] * (1.0 - part) + drift[k + 1] * part
-        grown = min(i / wait, 1.0)
-        off += depth * grown * grown * np.sin(turn * i + begin)
-        phase += step * (1.0 + off)
-        if phase > 2.0 * np.pi:
-            phase -= 2.0 * np.pi
-        before, now, twice = 0.0, np.sin(phase), 2.0 * np.cos(phase)
-        low = high = 0.0
+    before, now, twice, low, high = np.empty((5, _RUN))
+    loud, open_ = np.empty((2, _RUN))
+    for start in range(0, len(out), _RUN):
+        part = out[start : start + _RUN]
+        for i in range(len(part)):
+            place = (start + i) / drift_every
+            k = int(place) % (len(drift) - 1)
+            weight = place - int(place)
+            off = drift[k] * (1.0 - weight) + drift[k + 1] * weight
+            grown = min((start + i) / wait, 1.0)
+            off += depth * grown * grown * np.sin(turn * (start + i) + begin)
+            phase += step * (1.0 + off)
+            if phase > 2.0 * np.pi:
+                phase -= 2.0 * np.pi
+            before[i], now[i], twice[i] = 0.0, np.sin(phase), 2.0 * np.cos(phase)
+            low[i] = high[i] = 0.0
+            swell += (1.0 - swell) * attack
+            shade += (swell - shade) * opening
+            loud[i], open_[i] = swell * (1.0 + 6.0 * off), shade
         for harmonic in range(len(dark)):  # sin(k x) from its two predecessors
-            low += dark[harmonic] * now
-            high += bright[harmonic] * now
-            before, now = now, twice * now - before
-        swell += (1.0 - swell) * attack
-        shade += (swell - shade) * opening
-        out[i] += swell * (low + shade * (high - low)) * (1.0 + 6.0 * off)
+            for i in range(len(part)):
+                low[i] += dark[harmonic] * now[i]
+                high[i] += bright[harmonic] * now[i]
+                after = twice[i] * now[i] - before[i]
+                before[i] = now[i]
+                now[i] = after
+        for i in range(len(part)):
+            part[i] += loud[i] * (low[i] + open_[i] * (high[i] - low[i]))
 
 
 def _strengths(held: Held, hertz: Float[np.ndarray, "k"], extra_db: float) -> Float[np.ndarray, "k"]:

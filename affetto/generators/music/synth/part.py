@@ -15,7 +15,7 @@ from affetto.generators.music.synth.timbres import Timbre
 from affetto.media.midi import SUSTAIN, Score
 
 STORE_BYTES = 96 * 2**20
-_LAYER = 8  # velocities that share a spectrum; loudness is continuous
+_LAYER, _HELD_LAYER = 8, 16  # velocities that share a spectrum; loudness is continuous
 _SHORTEST_S = 0.5
 _RELEASES = 9.0  # time constants until a note that ended is silent (78 dB)
 _LEVEL, _DYNAMICS = 0.1, 1.6
@@ -43,7 +43,8 @@ class SoundStore:
         self, timbre: Timbre, pitch: int, velocity: int, seconds: float
     ) -> Float32[np.ndarray, "sample"]:
         """At least `seconds` of a note left to itself, less where it has died away or the instrument goes no further."""
-        layer = int(np.clip((velocity + _LAYER // 2) // _LAYER, 1, 127 // _LAYER))
+        wide = _HELD_LAYER if timbre.held else _LAYER
+        layer = int(np.clip((velocity + wide // 2) // wide, 1, 127 // wide))
         key = (timbre.name, pitch, layer)
         found = self._sounds.get(key)
         if found is not None and (found[1] or len(found[0]) >= round(seconds * self.rate)):
@@ -53,7 +54,7 @@ class SoundStore:
         while length < seconds:
             length *= 2.0
         length = min(length, timbre.longest_s)
-        sound = timbre.sound(pitch, layer * _LAYER / 127.0, round(length * self.rate), self.rate)
+        sound = timbre.sound(pitch, layer * wide / 127.0, round(length * self.rate), self.rate)
         audible = np.flatnonzero(np.abs(sound) > 1e-5)
         last = int(audible[-1]) + 1 if len(audible) else 1
         sound = sound[:last].copy()

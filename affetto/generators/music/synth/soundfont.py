@@ -68,7 +68,8 @@ def _run(program: str, midi: Path, sound: Path, soundfont: Path, rate: int) -> N
         ) from error
     if done.returncode != 0 or not sound.is_file() or b"error: " in done.stderr:
         lines = done.stderr.decode("utf8", "replace").strip().splitlines()
-        reason = lines[-1][:120] if lines else f"exit status {done.returncode}"
+        told = [line for line in lines if "error: " in line] or lines[-1:]
+        reason = told[0].split(": ", 2)[-1][:120] if told else f"exit status {done.returncode}"
         raise InvalidInputError(f"{soundfont}: fluidsynth cannot play it ({reason}): use another soundfont")
 
 
