@@ -130,6 +130,8 @@ class BeatSearch:
     steadiness: float = 60.0  # against a change of beat length, per octave
     bonus: float = 0.7  # for each beat, nats: the lower, the more a faint beat must be heard
     floor: float = 0.02  # no probability counts as less, or as more than one less this
+    usual: float = 85.0  # beats a minute that need no evidence
+    usualness: float = 0.4  # against other tempos, for each beat, per octave squared
     new_bar: float = 4.0  # against bars of another length than the one before
     cut_bar: float = 4.0  # against a bar that stops halfway
 
@@ -193,6 +195,7 @@ def best_beats(beat: Float64[np.ndarray, "frame"], search: BeatSearch) -> Int64[
     evidence = np.log(sure / (1 - sure)) + search.bonus
     lengths = np.arange(int(FRAMES * 60 / search.fastest), int(FRAMES * 60 / search.slowest) + 1)
     change = -search.steadiness * np.log2(lengths[:, None] / lengths[None]) ** 2  # to, from
+    usual = -search.usualness * np.log2(lengths * search.usual / (60 * FRAMES)) ** 2
     longest, count, rows = int(lengths[-1]), len(beat), np.arange(len(lengths))
     # for the latest frames: the best path to a beat there, by the length of the segment that may follow
     onward = np.full((longest + 1, len(lengths)), -np.inf)
@@ -203,7 +206,7 @@ def best_beats(beat: Float64[np.ndarray, "frame"], search: BeatSearch) -> Int64[
         before = now - lengths
         arrived = np.where(before >= 0, onward[before % (longest + 1), rows], -np.inf)
         begins[now] = arrived <= 0.0
-        best = np.maximum(arrived, 0.0) + evidence[now]
+        best = np.maximum(arrived, 0.0) + evidence[now] + usual
         reached = change + best[None]
         came_from[now] = reached.argmax(axis=1)
         onward[now % (longest + 1)] = reached.max(axis=1)
