@@ -8,7 +8,6 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 
 from affetto.conditioning.encoders.speech import SpeechEncoder
 from affetto.conditioning.track import EmotionTrack
@@ -57,10 +56,15 @@ def draw_report(
         wspace=0.12,
     )  # fmt: skip
     span = max(clip.seconds for clip in clips)
-    for column, (clip, name, colour) in enumerate(
-        zip(clips, ("Before", "After"), (_BEFORE, _AFTER), strict=True)
-    ):
-        _draw_sound(figure, grid, column, clip, name, colour, span)
+    pictures = [_decibels(clip) for clip in clips]
+    top = max(float(picture.max(initial=-60.0)) for picture in pictures)
+    for column, (name, colour) in enumerate((("Before", _BEFORE), ("After", _AFTER))):
+        title = f"{name}: {clips[column].seconds:.2f} s, {_level(clips[column].mono()):.1f} dB"
+        _draw_wave(figure.add_subplot(grid[0, column]), clips[column], title, colour, span)
+        axes = figure.add_subplot(grid[1, column])
+        _draw_spectrum(axes, pictures[column], clips[column].seconds, top)
+        _dress(axes, "", span)
+        axes.grid(visible=False)
     melody, loudness = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[3, 0])
     _draw_controls(melody, loudness, controls, time_map)
     _draw_strength(figure.add_subplot(grid[2, 1]), track, strength, clips[0].seconds)
@@ -72,31 +76,30 @@ def draw_report(
     return path
 
 
-def _draw_sound(
-    figure: Figure, grid: GridSpec, column: int, clip: Audio, name: str, colour: str, span: float
-) -> None:
-    wave = figure.add_subplot(grid[0, column])
+def _draw_wave(axes: Axes, clip: Audio, title: str, colour: str, span: float) -> None:
     samples = clip.mono()
     size = max(1, len(samples) // 1500)
     blocks = samples[: len(samples) // size * size].reshape(-1, size)
     times = np.arange(len(blocks)) * size / clip.rate
-    wave.fill_between(times, blocks.min(axis=1), blocks.max(axis=1), color=colour, linewidth=0)
-    wave.set_ylim(-1, 1)
-    wave.set_yticks([])
-    _dress(wave, f"{name}: {clip.seconds:.2f} s, {_level(samples):.1f} dB", span)
-    wave.tick_params(labelbottom=False)
-    mels = log_mel(torch.from_numpy(np.ascontiguousarray(clip.resampled(_SPEC.rate).mono())), _SPEC).numpy()
-    decibels = 10.0 / np.log(10.0) * mels
-    axes = figure.add_subplot(grid[1, column])
-    top = float(decibels.max(initial=-60.0))
+    axes.fill_between(times, blocks.min(axis=1), blocks.max(axis=1), color=colour, linewidth=0)
+    axes.set_ylim(-1, 1)
+    axes.set_yticks([])
+    _dress(axes, title, span)
+    axes.tick_params(labelbottom=False)
+
+
+def _decibels(clip: Audio) -> Float[np.ndarray, "band frame"]:
+    samples = np.ascontiguousarray(clip.resampled(_SPEC.rate).mono())
+    return 10.0 / np.log(10.0) * log_mel(torch.from_numpy(samples), _SPEC).numpy()
+
+
+def _draw_spectrum(axes: Axes, decibels: Float[np.ndarray, "band frame"], seconds: float, top: float) -> None:
     axes.imshow(
         decibels, origin="lower", aspect="auto", cmap="magma", vmin=top - 65, vmax=top, interpolation="nearest",
-        extent=(0.0, clip.seconds, 0.0, _SPEC.bands),
+        extent=(0.0, seconds, 0.0, _SPEC.bands),
     )  # fmt: skip
     axes.set_facecolor("black")
     axes.set_yticks([_band_of(hertz) for hertz in _TICKS_HZ], [f"{hertz} Hz" for hertz in _TICKS_HZ])
-    _dress(axes, "", span)
-    axes.grid(visible=False)
 
 
 def _band_of(hertz: float) -> float:
