@@ -59,8 +59,8 @@ def draw_report(
     pictures = [_decibels(clip) for clip in clips]
     top = max(float(picture.max(initial=-60.0)) for picture in pictures)
     for column, (name, colour) in enumerate((("Before", _BEFORE), ("After", _AFTER))):
-        title = f"{name}: {clips[column].seconds:.2f} s, {_level(clips[column].mono()):.1f} dB"
-        _draw_wave(figure.add_subplot(grid[0, column]), clips[column], title, colour, span)
+        label = f"{name}: {clips[column].seconds:.2f} s, {_level(clips[column].mono()):.1f} dB"
+        _draw_wave(figure.add_subplot(grid[0, column]), clips[column], label, colour, span)
         axes = figure.add_subplot(grid[1, column])
         _draw_spectrum(axes, pictures[column], clips[column].seconds, top)
         _dress(axes, "", span)
