@@ -42,8 +42,8 @@ def k_weighting(rate: int) -> Float[np.ndarray, "2 6"]:
     return np.array([shelf, [*high_pass, (1.0 - turn / _PASS_Q + turn * turn) / scale]])
 
 
-def integrated_loudness(blocks: Iterable[Float32[np.ndarray, "channel sample"]], rate: int) -> float:
-    """Programme loudness in LUFS of one or two channels given block by block; -inf where nothing passes the gate.
+def integrated_loudness(blocks: Iterable[np.ndarray], rate: int) -> float:
+    """Programme loudness in LUFS of one or two channels, in blocks (channel, sample); -inf where nothing passes the gate.
 
     Gating blocks last 400 ms and overlap by three quarters; shorter sound counts as one block.
     """
@@ -90,14 +90,14 @@ def true_peak_db(samples: Float32[np.ndarray, "channel sample"]) -> float:
 
 
 def limited(
-    blocks: Iterable[Float32[np.ndarray, "channel sample"]],
+    blocks: Iterable[np.ndarray],
     rate: int,
     *,
     ceiling_db: float = -1.0,
     ahead_s: float = 0.004,
     release_s: float = 0.12,
-) -> Iterator[Float32[np.ndarray, "channel sample"]]:
-    """The same sound, as long and in step, turned down around true peaks above the ceiling; blocks differ in size.
+) -> Iterator[np.ndarray]:
+    """The same sound in blocks (channel, sample), as long and in step, turned down around true peaks above the ceiling; blocks differ in size.
 
     The gain falls before a peak along a smooth curve and recovers after it, so that no wave is cut off.
     """

@@ -140,5 +140,5 @@ def _breath(f0: float, count: int, rate: int, seed: int) -> Float32[np.ndarray, 
     """Noise around and above the tone, as lips, reeds and bows make it."""
     noise = np.random.default_rng(seed).standard_normal(count, dtype=np.float32)
     edges = np.clip([1.2 * f0, 5.0 * f0 + 2_500.0], 200.0, 0.42 * rate)
-    b, a = scipy.signal.butter(1, edges, "bandpass", fs=rate)
-    return scipy.signal.lfilter(b, a, noise).astype(np.float32)
+    band = scipy.signal.butter(1, edges, "bandpass", fs=rate, output="sos")
+    return np.asarray(scipy.signal.sosfilt(band, noise), np.float32)

@@ -55,10 +55,8 @@ def ring(
     kept = (hertz < 0.46 * rate) & (amplitude != 0.0)
     out = np.zeros(count, np.float32)
     if kept.any():
-        columns = (
-            np.ascontiguousarray(values[kept], np.float64) for values in (hertz, damping, amplitude, phase)
-        )
-        _ring(*columns, float(rate), out)
+        f, d, a, p = (np.asarray(values[kept], np.float64) for values in (hertz, damping, amplitude, phase))
+        _ring(f, d, a, p, float(rate), out)
     return out
 
 

@@ -113,7 +113,7 @@ def render_stems(
         sound = np.zeros((2, wishes.samples(score)), np.float32)
         _mix(score, wishes, sound, tracks=[track])
         stems[f"{name} {twins + 1}" if twins else name] = _closed(sound, wishes)
-    gain = np.float32(_gain(np.sum(list(stems.values()), axis=0, dtype=np.float32), wishes))
+    gain = np.float32(_gain(np.stack(list(stems.values())).sum(axis=0), wishes))
     return {name: Audio(samples=gain * sound, rate=rate) for name, sound in stems.items()}
 
 

@@ -40,7 +40,7 @@ def room_response(rate: int) -> Stereo:
     early = scipy.signal.sosfilt(soften, early, axis=1)
     early /= np.sqrt(np.square(early).sum(axis=1, keepdims=True))
     clear = scipy.signal.butter(1, 130.0, "highpass", fs=rate, output="sos")
-    return scipy.signal.sosfilt(clear, 0.8 * late + 0.6 * early, axis=1).astype(np.float32)
+    return np.asarray(scipy.signal.sosfilt(clear, 0.8 * late + 0.6 * early, axis=1), np.float32)
 
 
 def body_response(rate: int) -> Stereo:
@@ -65,11 +65,11 @@ def string_response(rate: int) -> Stereo:
         hertz.append(found)
         fade.append(1.3 * damping(pitch, len(found)))
         strength.append(1.0 / np.arange(1.0, len(found) + 1.0) ** 0.7)
-    modes = [np.concatenate(column) for column in (hertz, fade, strength)]
+    tones, fades, strengths = (np.concatenate(column) for column in (hertz, fade, strength))
     closing = np.clip((count - np.arange(count)) / (0.8 * rate), 0.0, 1.0).astype(np.float32)
     for _ in range(2):
-        phase = rng.uniform(0.0, 2.0 * np.pi, len(modes[0]))
-        sound = ring(*modes, phase, count=count, rate=rate) * closing
+        phase = rng.uniform(0.0, 2.0 * np.pi, len(tones))
+        sound = ring(tones, fades, strengths, phase, count=count, rate=rate) * closing
         ears.append(sound / np.sqrt(np.square(sound).sum()))
     return np.stack(ears).astype(np.float32)
 

@@ -85,9 +85,14 @@ def strike(bar: Bar, pitch: int, force: float, count: int, rate: int) -> Float32
     amplitude /= np.sqrt(np.sum(amplitude**2))
     damping = 6.9 / seconds * np.exp(bar.shortening * (pitch - 60))
     twin = 2.0 ** (bar.shimmer_cents / 1200.0)
-    columns = [(hertz, damping, 0.7 * amplitude), (hertz * twin, damping, 0.3 * amplitude)]
-    stacked = [np.concatenate(column) for column in zip(*columns, strict=True)]
-    sound = ring(*stacked, np.zeros(2 * len(hertz)), count=count, rate=rate)
+    sound = ring(
+        np.concatenate([hertz, twin * hertz]),
+        np.tile(damping, 2),
+        np.concatenate([0.7 * amplitude, 0.3 * amplitude]),
+        np.zeros(2 * len(hertz)),
+        count=count,
+        rate=rate,
+    )
     if bar.knock:
         rng = np.random.default_rng(43)
         tick = rng.uniform(900.0, 7_000.0, 24)
