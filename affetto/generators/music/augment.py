@@ -107,6 +107,6 @@ def _accompaniment(words: Words) -> Bool[np.ndarray, "note"]:
     steps, pitch = words.steps[note], words.ids[note, PITCH].astype(np.int64)
     length = words.vocabulary.values[DURATION][words.ids[note, DURATION]].astype(np.int64)
     within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    highest: Int64[np.ndarray, step] = np.zeros(int((steps + length).max(initial=0)), np.int64)
+    highest = np.zeros(int((steps + length).max(initial=0)), np.int64)
     np.maximum.at(highest, np.repeat(steps, length) + within, np.repeat(pitch, length))
     return pitch < highest[steps]
