@@ -28,6 +28,7 @@ def _hugging_face(repository: str, name: str) -> Origin:
 
 
 _DIFFVC = "https://github.com/huawei-noah/Speech-Backbones/tree/main/DiffVC"
+_MUSER = "https://huggingface.co/TaylorJi/MusER"
 
 ORIGINS: dict[str, Origin] = {
     "dac-44khz": _hugging_face("descript/dac_44khz", "model.safetensors"),
@@ -37,6 +38,8 @@ ORIGINS: dict[str, Origin] = {
     "encodec-48khz": _hugging_face("facebook/encodec_48khz", "model.safetensors"),
     "hifigan-universal": Origin(page="https://github.com/jik876/hifi-gan", name="UNIVERSAL_V1/g_02500000"),
     "mimi": _hugging_face("kyutai/mimi", "model.safetensors"),
+    "muser": Origin(page=_MUSER, name="the checkpoint best.pt of MusER_TRANS_CA_GE"),
+    "muser-prior": Origin(page=_MUSER, name="the checkpoint best.pt of its prior and VQ_dict.data"),
     "vocos-mel-24khz": _hugging_face("charactr/vocos-mel-24khz", "pytorch_model.bin"),
 }
 """The weights that `affetto weights pull` knows the way to, by registered id."""

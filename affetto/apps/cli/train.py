@@ -24,6 +24,7 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "voice-residual": ("affetto.generators.voice.train_residual", "train_voice_residual"),
     "speech-emotion": ("affetto.conditioning.train", "train_speech_emotion"),
     "music-composer": ("affetto.generators.music.train_composer", "train_composer"),
+    "music-muser": ("affetto.generators.music.full.train_muser", "train_music_muser"),
     "music-copycheck": ("affetto.generators.music.copycheck", "train_copycheck"),
     "beat-tracker": ("affetto.generators.music.train_beats", "train_beat_tracker"),
 }

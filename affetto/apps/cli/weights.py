@@ -1,6 +1,7 @@
 """`affetto weights`: which weight files there are, what their licences allow, whether they are whole; getting more."""
 
 import importlib
+import inspect
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from affetto.weights.registry import WeightFile
 
 CONVERTERS: Mapping[str, tuple[str, str]] = {
-    # id: (module, function); each takes the published tensors and gives ours with their metadata
+    # id: (module, function); each takes the published tensors (and `source`, their file) and gives ours with metadata
     "dac-44khz": ("affetto.tokenizers.codec", "convert_dac"),
     "diffvc-libritts": ("affetto.generators.voice.full.convert", "convert_diffvc"),
     "diffvc-vctk": ("affetto.generators.voice.full.convert", "convert_diffvc"),
@@ -23,6 +24,8 @@ CONVERTERS: Mapping[str, tuple[str, str]] = {
     "encodec-48khz": ("affetto.tokenizers.codec", "convert_encodec_48khz"),
     "hifigan-universal": ("affetto.generators.voice.full.convert", "convert_hifigan"),
     "mimi": ("affetto.tokenizers.codec", "convert_mimi"),
+    "muser": ("affetto.generators.music.full.muser_weights", "convert_muser"),
+    "muser-prior": ("affetto.generators.music.full.muser_weights", "convert_muser_prior"),
     "vocos-mel-24khz": ("affetto.generators.voice.full.convert", "convert_vocos"),
 }
 """How published files become ours; a file without an entry must be safetensors already and is kept as it is."""
@@ -237,5 +240,7 @@ def _converted(weight_id: str, file: Path, target: Path) -> None:
             shutil.copyfile(file, temporary)
         return
     module, function = CONVERTERS[weight_id]
-    tensors, metadata = getattr(importlib.import_module(module), function)(read_checkpoint(file))
+    converter = getattr(importlib.import_module(module), function)
+    given = {"source": file} if "source" in inspect.signature(converter).parameters else {}
+    tensors, metadata = converter(read_checkpoint(file), **given)
     save_tensors(target, tensors, metadata)
