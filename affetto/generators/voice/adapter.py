@@ -66,7 +66,7 @@ def voice_course(
     total = np.where(total < 1e-4, 0.0, total)
     if not np.any(total):
         return VoiceCourse(shares=np.zeros_like(weights), strength=total)
-    nearest = distance_transform_edt(total == 0, return_distances=False, return_indices=True)[0]
+    nearest = np.asarray(distance_transform_edt(total == 0, return_distances=False, return_indices=True))[0]
     shares = (weights / np.maximum(total, 1e-12)[:, None])[nearest]
     return VoiceCourse(
         shares=shares,

@@ -57,8 +57,8 @@ def _power(audio: Audio) -> Float[np.ndarray, "frame"]:
     rumble = scipy.signal.butter(2, 60.0, "highpass", fs=audio.rate, output="sos")
     power = np.zeros(audio.samples.shape[1])
     for channel in audio.samples.astype(np.float64):
-        weighted = channel + 0.585 * scipy.signal.sosfilt(treble, channel)
-        power += np.square(scipy.signal.sosfilt(rumble, weighted))
+        weighted = channel + 0.585 * np.asarray(scipy.signal.sosfilt(treble, channel))
+        power += np.square(np.asarray(scipy.signal.sosfilt(rumble, weighted)))
     total = np.concatenate([[0.0], np.cumsum(power)])
     edges = (np.arange(int(audio.seconds * CONTROL_FPS) + 2) - 0.5) * (audio.rate / CONTROL_FPS)
     edges = np.clip(np.round(edges).astype(np.int64), 0, len(power))

@@ -204,9 +204,9 @@ def _plain(example: PairExample, frames: int) -> dict[str, np.ndarray]:
 
 def _padded(row: dict[str, np.ndarray], frames: int) -> dict[str, np.ndarray]:
     for name in ("source", "residual", "trust", "mean"):
-        missing = frames - len(row[name])
-        mode = {"mode": "constant"} if name not in ("source", "mean") else {"mode": "edge"}
-        row[name] = np.pad(row[name], ((0, missing), (0, 0)), **mode)
+        missing = ((0, frames - len(row[name])), (0, 0))
+        held = name in ("source", "mean")
+        row[name] = np.pad(row[name], missing, mode="edge") if held else np.pad(row[name], missing)
     return row
 
 

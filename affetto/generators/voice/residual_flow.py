@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from einops import rearrange
 from jaxtyping import Float, Float32
 from scipy.ndimage import convolve1d
@@ -113,11 +114,11 @@ class ResidualFlow:
         x = torch.from_numpy(noise.astype(np.float32))[None].to(self.device)
         scheduler = FlowMatchEulerDiscreteScheduler()
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist(), device=self.device)
-        for step, timestep in enumerate(scheduler.timesteps):
-            sigma = scheduler.sigmas[step].to(self.device).reshape(1)
+        for step, timestep in enumerate(cast(torch.FloatTensor, scheduler.timesteps)):
+            sigma = timestep.reshape(1) / scheduler.config["num_train_timesteps"]
             with autocast(self.device, self.dtype):
                 velocity = self.net(x, sigma, **told)
-            x = scheduler.step(velocity.float(), timestep, x, return_dict=False)[0]
+            x = scheduler.step(velocity.float(), timestep, x, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
             if on_step is not None:
                 on_step(step + 1, steps)
         found = (x[0] * self.net.scale).float().cpu().numpy()[:frames]
