@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.ndimage
 from jaxtyping import Bool, Float, Float32, Int64
 
 from affetto.generators.voice.controls import CONTROL_FPS
@@ -16,6 +17,9 @@ _STILL_MARKS = 4  # so many marks without a change pass untouched
 _DRIFT_S = 0.006  # how far noise may run ahead of the time map before it is joined anew
 _JOINT_S = 0.005  # length of a joint
 _SEARCH_S = 0.004  # within which the best fitting joint is looked for
+_ONSET_DB, _ONSET_S = 10.0, 0.006  # a burst is so much louder than all that preceded it for so long
+_BURST_S = 0.012  # how long a burst stays as it is
+_FAINT_DB = 45.0  # below the loudest moment nothing is a burst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +121,15 @@ def plan_layout(
     row: noise above the voice would sound like a tone if it did.
     """
     grains = _Grains()
-    place = 0
+    bursts = onsets(sound, timing.rate)
+    place, period = 0, 1.0
     for voice in [*voices, Voice(start=len(sound), stop=len(sound), marks=np.zeros(0))]:
         for pin in [*(pin for pin in pins if place < pin < voice.start), voice.start]:
-            _lay_noise(grains, sound, place, pin, moving, timing)
-            place = pin
+            _lay_noise(grains, sound, place, pin, moving, timing, bursts, before=period)
+            place, period = pin, 1.0
         if len(voice.marks):
             _lay_voice(grains, voice, pitch, moving, timing)
-            place = voice.stop
+            place, period = voice.stop, voice.stop - voice.marks[-1]
     grains.add(len(sound) + timing.shift(len(sound)), len(sound), 1.0, 1.0, COPY)
     return grains.layout(), grains.layout(varied=True)
 
@@ -136,14 +141,25 @@ def _moves(moving: np.ndarray, rate: int, start: float | int, stop: float | int)
 
 
 def _lay_noise(
-    grains: _Grains, sound: np.ndarray, start: int, stop: int, moving: np.ndarray, timing: Timing
+    grains: _Grains,
+    sound: np.ndarray,
+    start: int,
+    stop: int,
+    moving: np.ndarray,
+    timing: Timing,
+    bursts: Int64[np.ndarray, "burst"],
+    *,
+    before: float = 1.0,
 ) -> None:
-    """Copy what has no pitch; where the timing changes, jump to a similar place whenever the drift asks for it."""
+    """Copy what has no pitch; where the timing changes, jump to a similar place whenever the drift asks for it.
+
+    No jump crosses one of the `bursts`, which would be heard twice or not at all. `before` is how far what precedes may reach back to meet the last period of a voice.
+    """
     if stop <= start:
         return
     rate = timing.rate
     source, output = start, start + timing.shift(start)
-    grains.add(output, source, 1.0, 1.0, COPY)
+    grains.add(output, source, before, 1.0, COPY)
     end = stop + timing.shift(stop)
     if timing.shift(start) == timing.shift(stop) and not _moves(moving, rate, start, stop):
         return
@@ -156,6 +172,9 @@ def _lay_noise(
         free = _moves(moving, rate, here, here) and _moves(moving, rate, wanted, wanted)
         if free and abs(wanted - here) >= drift and left > 2 * joint:
             to = _best_joint(sound, here, wanted, joint, round(_SEARCH_S * rate))
+            if _crosses(bursts, here, to, joint, round(_BURST_S * rate)):
+                step += max(1, joint // 2)
+                continue
             grains.add(output + step, here, joint, joint, JOINT)
             output, source = output + step + joint, to + joint
             grains.add(output, source, joint, joint, COPY)
@@ -166,6 +185,25 @@ def _lay_noise(
     if here != there and end - joint > output:
         grains.add(end - joint, here, joint, joint, JOINT)
         grains.add(end, stop, joint, joint, COPY)
+
+
+def onsets(sound: Float32[np.ndarray, "sample"], rate: int) -> Int64[np.ndarray, "burst"]:
+    """Where bursts begin: places at which a recording becomes much louder within a thousandth of a second."""
+    size, past = max(1, rate // 1000), round(1000 * _ONSET_S) | 1
+    count = len(sound) // size
+    if count <= past:
+        return np.zeros(0, np.int64)
+    power = np.square(sound[: count * size], dtype=np.float64).reshape(count, size).mean(axis=1)
+    level = 10.0 * np.log10(power + 1e-12)
+    before = scipy.ndimage.maximum_filter1d(level, past, origin=past // 2, mode="nearest")
+    before = np.concatenate([level[:1], before[:-1]])
+    rises = (level > before + _ONSET_DB) & (level > level.max() - _FAINT_DB)
+    return (np.flatnonzero(rises) * size).astype(np.int64)
+
+
+def _crosses(bursts: Int64[np.ndarray, "burst"], here: int, to: int, joint: int, lasts: int) -> bool:
+    low, high = sorted((here, to))
+    return bool(np.any((bursts + lasts >= low) & (bursts <= high + joint)))
 
 
 def _best_joint(sound: np.ndarray, here: int, wanted: int, joint: int, reach: int) -> int:

@@ -71,6 +71,8 @@ def _lay_out(
         span = output[k + 1] - output[k]
         fall, rise = min(after[k], span), min(before[k + 1], span)
         level = one
+        if kind[k] == PERIOD and fall + rise < span:  # nothing may fall silent between two periods
+            fall, rise = fall * span / (fall + rise), rise * span / (fall + rise)
         if kind[k] == JOINT:
             cross = first = second = np.float32(1e-12)
             one_shift = int(np.round(source[k] - output[k]))
