@@ -260,11 +260,24 @@ def _prior_shape(prior: MuserPrior) -> dict[str, int]:
 
 
 def _variant_of(tensors: Mapping[str, Tensor]) -> str:
-    """The published variant with the most of these names and the fewest others."""
-    differences = {}
-    for name in VARIANTS:
-        differences[name] = len(set(_layout(name)) ^ set(tensors))
-    return min(differences, key=lambda name: differences[name])
+    """The published variant that names like these belong to; without its regulariser the one that has none."""
+    modules = {key.partition(".")[0] for key in tensors}
+    reads = {"decoder_cross_linear": "attend", "decoder_linear": "concat"}
+    heads = {"type_decoder": "elements", "subDecoder_linear": "slices"}
+    shape = (
+        next((kind for name, kind in reads.items() if name in modules), "alone"),
+        next((kind for name, kind in heads.items() if name in modules), "joint"),
+        "gauss" if "mean_linear" in modules else "codes",
+        "input" if "decoder_linear_emo" in modules else "target",
+    )
+    fitting = {
+        config.regulariser: name
+        for name, config in VARIANTS.items()
+        if (config.reads, config.heads, config.latent, config.encodes) == shape
+    }
+    if "DR" in modules or "mean" not in fitting:
+        return next(iter(fitting.values()), "MusER_TRANS_CA_GE")
+    return fitting["mean"]
 
 
 @functools.cache
