@@ -1,41 +1,46 @@
-"""What the motion networks learn from: decided phones, right or misheard, with any emotion, by rule.
+"""What the motion networks learn from: speech of known phones, imperfect readings of it, and any emotion, by rule.
 
 Nobody recorded these faces: the targets come from `rules` and `expression`, so that the same speech can be had with
 every emotion, exactly (the content-emotion exchange of EMOTE with its answer known).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.ndimage import convolve1d
+from scipy.ndimage import convolve1d, gaussian_filter1d
 from torch import Tensor
 
 from affetto.conditioning.anchors import ANCHORS_8, anchor_weights
 from affetto.conditioning.lexicon import lookup
 from affetto.generators.face.adapter import FaceEmotion
 from affetto.generators.face.content import CONTENT_FPS, SpeechContent
-from affetto.generators.face.decide import decided, timed_phones
 from affetto.generators.face.expression import express, hann, paced
-from affetto.generators.face.phones import PHONES, SILENCE, VISEME_INDEX, TimedPhone
+from affetto.generators.face.phones import (
+    PHONE_INDEX,
+    PHONES,
+    SILENCE,
+    VISEME_INDEX,
+    TimedPhone,
+    phone_frames,
+)
 from affetto.generators.face.rules import viseme_curves
 from affetto.runtime.errors import InvalidInputError
 
 _GAP_S = (0.25, 1.2)  # silence put between clips
-_RHYTHM = 0.25  # spread of ln(length) when phones are varied
-_SWAPPED = 0.2  # share of the phones that become another
 _ANCHOR_VAD = np.array([(0, 0, 0), *(lookup(name).vad for name in ANCHORS_8[1:])], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One utterance as readers heard it; the first reading is the perfect one."""
+    """One utterance: what was said when, and how readers heard it (the first reading is the perfect one)."""
 
     name: str
     split: str
+    phones: tuple[TimedPhone, ...]
     readings: tuple[SpeechContent, ...]
 
     @property
@@ -77,7 +82,7 @@ def _read_clip(name: str, paths: Sequence[Path]) -> Clip:
     heard = [_read_content(path) for path in paths if path not in oracle]
     if any(len(reading) != len(perfect) for reading in heard):
         raise InvalidInputError(f"{paths[0]}: the readings of {name} differ in length: make them again")
-    return Clip(name=name, split=split, readings=(perfect, *heard))
+    return Clip(name=name, split=split, phones=phones, readings=(perfect, *heard))
 
 
 def _read_content(path: Path) -> SpeechContent:
@@ -86,73 +91,121 @@ def _read_content(path: Path) -> SpeechContent:
     return SpeechContent(fps=CONTENT_FPS, **arrays)
 
 
+def content_rows(content: SpeechContent) -> Float[np.ndarray, "frame width"]:
+    """What the network hears of each frame: posteriors, closure, loudness, speaking."""
+    sides = np.stack([content.closure, content.loudness, content.speaking], axis=1)
+    return np.concatenate([content.phones, sides], axis=1).astype(np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Decided speech of a split end to end, with pauses between, at 50 Hz, and its lips by rule."""
+    """All clips of a split end to end, with pauses between, at 50 Hz."""
 
-    phones: Int[np.ndarray, "frame"]  # index into PHONES
-    closure: Float[np.ndarray, "frame"]
-    loudness: Float[np.ndarray, "frame"]
+    readings: tuple[Float[np.ndarray, "frame width"], ...]  # several imperfect readings of the same speech
+    speech: Float[np.ndarray, "frame 52"]  # lips by rule
+    visemes: Int[np.ndarray, "frame"]
     speaking: Float[np.ndarray, "frame"]
-    speech: Float[np.ndarray, "frame 52"]
+    closure: Float[np.ndarray, "frame"]
 
     def __len__(self) -> int:
-        return len(self.phones)
-
-    def rows(self, stretch: slice) -> Float[np.ndarray, "frame width"]:
-        """What the network hears of some frames: each phone outright, closure, loudness, speaking."""
-        said = np.eye(len(PHONES), dtype=np.float32)[self.phones[stretch]]
-        sides = [self.closure[stretch], self.loudness[stretch], self.speaking[stretch]]
-        return np.concatenate([said, np.stack(sides, axis=1)], axis=1).astype(np.float32)
+        return len(self.speech)
 
 
-def build_timeline(clips: Iterable[Clip], *, variations: int, seed: int) -> Timeline:
-    """All readings of the clips, decided, and `variations` of each clip's exact one, one after another.
-
-    The lips are those that the rules make of the very phones that the network will hear, right or wrong.
-    """
+def build_timeline(clips: Iterable[Clip], *, readings: int, seed: int) -> Timeline:
+    """The clips end to end; readings that a clip lacks are its perfect one, spoilt like a real reader would."""
     rng = np.random.default_rng([seed, 1])
-    said = []
+    heard: list[list[np.ndarray]] = [[] for _ in range(readings)]
+    speech, visemes, speaking, closure = [], [], [], []
+    confusion = _confusions()
     for clip in clips:
-        varied = [vary(clip.readings[0], rng) for _ in range(variations)]
-        said += [
-            _with_silence(content, round(rng.uniform(*_GAP_S) * CONTENT_FPS))
-            for content in (*map(decided, clip.readings), *varied)
-        ]
-    whole = SpeechContent.joined(said)
-    lips = [
-        viseme_curves(timed_phones(content), content.seconds, CONTENT_FPS, energy=content.loudness)
-        for content in said
-    ]
+        perfect = _with_silence(clip.readings[0], round(rng.uniform(*_GAP_S) * CONTENT_FPS))
+        frames = len(perfect)
+        rows = content_rows(perfect)
+        gap = frames - len(clip.readings[0])
+        real = [content_rows(_with_silence(reading, gap)) for reading in clip.readings[1:]]
+        for index, column in enumerate(heard):
+            column.append(real[index % len(real)] if real and index % 4 != 3 else spoil(rows, confusion, rng))
+        speech.append(viseme_curves(clip.phones, frames / CONTENT_FPS, CONTENT_FPS, energy=perfect.loudness))
+        labels = phone_frames(clip.phones, frames, CONTENT_FPS).astype(np.int64)
+        visemes.append(np.array(VISEME_INDEX)[labels])
+        speaking.append(perfect.speaking)
+        closure.append(perfect.closure)
     return Timeline(
-        phones=whole.phones.argmax(axis=1),
-        closure=whole.closure,
-        loudness=whole.loudness,
-        speaking=whole.speaking,
-        speech=np.concatenate(lips),
+        readings=tuple(np.concatenate(column) for column in heard),
+        speech=np.concatenate(speech),
+        visemes=np.concatenate(visemes),
+        speaking=np.concatenate(speaking),
+        closure=np.concatenate(closure),
     )
 
 
 def _with_silence(content: SpeechContent, frames: int) -> SpeechContent:
-    silence = SpeechContent.from_phones([], frames / content.fps)
-    return SpeechContent.joined([content, silence])
-
-
-def vary(content: SpeechContent, rng: np.random.Generator) -> SpeechContent:
-    """Decided speech at another rhythm, some of its phones exchanged for any other: what no sentence taught."""
-    phones = []
-    clock = 0.0
-    for phone in timed_phones(content):
-        length = (phone.end - phone.start) * np.exp(rng.normal(0.0, _RHYTHM))
-        swapped = phone.phone != SILENCE and rng.random() < _SWAPPED
-        name = PHONES[rng.integers(1, len(PHONES))] if swapped else phone.phone
-        phones.append(TimedPhone(name, clock, clock + float(length)))
-        clock += float(length)
-    shape = SpeechContent.from_phones(phones, clock)
-    loudness = np.interp(
-        np.linspace(0.0, 1.0, len(shape)), np.linspace(0.0, 1.0, len(content)), content.loudness
+    silence = np.zeros((frames, len(PHONES)), np.float32)
+    silence[:, PHONE_INDEX[SILENCE]] = 1.0
+    quiet = np.zeros(frames, np.float32)
+    return SpeechContent(
+        fps=content.fps,
+        phones=np.concatenate([content.phones, silence]),
+        closure=np.concatenate([content.closure, quiet]),
+        loudness=np.concatenate([content.loudness, quiet]),
+        speaking=np.concatenate([content.speaking, quiet]),
     )
-    return replace(shape, loudness=loudness.astype(np.float32))
+
+
+def _confusions() -> Float[np.ndarray, "phone phone"]:
+    """How likely a reader takes one phone for another: often one of the same viseme, sometimes any."""
+    visemes = np.array(VISEME_INDEX)
+    same = (visemes[:, None] == visemes[None, :]).astype(np.float64)
+    return 0.7 * same / same.sum(axis=1, keepdims=True) + 0.3 / len(PHONES)
+
+
+def spoil(
+    rows: Float[np.ndarray, "frame width"],
+    confusion: Float[np.ndarray, "phone phone"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "frame width"]:
+    """A perfect reading as a real reader might give it: soft shifted edges, doubts, slips, a missed closure."""
+    count, frames = len(PHONES), len(rows)
+    labels = rows[:, :count].argmax(axis=1)
+    edges = np.flatnonzero(np.diff(labels)) + 1
+    moved = np.sort(np.clip(edges + np.round(rng.normal(0.0, 0.8, len(edges))).astype(int), 1, frames - 1))
+    segment = np.searchsorted(moved, np.arange(frames), side="right")
+    said = labels[np.concatenate([[0], edges])]
+    heard = np.where(rng.random(len(said)) < 0.12, _slips(said, confusion, rng), said)[segment]
+    doubt = np.clip(rng.beta(1.2, 4.0, len(said)), 0.0, 0.9)[segment]
+    posteriors = (1 - doubt)[:, None] * np.eye(count)[heard] + doubt[:, None] * confusion[heard]
+    posteriors = gaussian_filter1d(posteriors, rng.uniform(0.4, 1.2), axis=0, mode="nearest")
+    spoilt = rows.astype(np.float64)
+    spoilt[:, :count] = posteriors / posteriors.sum(axis=1, keepdims=True)
+    spoilt[:, count] = _spoilt_closure(rows[:, count], rng)
+    gain = rng.uniform(0.9, 1.1)
+    spoilt[:, count + 1] = np.clip(gain * rows[:, count + 1] + rng.normal(0, 0.02, frames), 0, 1)
+    spoilt[:, count + 2] = gaussian_filter1d(
+        rows[:, count + 2].astype(np.float64), rng.uniform(0.5, 2.0), mode="nearest"
+    )
+    return spoilt.astype(np.float32)
+
+
+def _slips(
+    segments: Int[np.ndarray, "segment"],
+    confusion: Float[np.ndarray, "phone phone"],
+    rng: np.random.Generator,
+) -> Int[np.ndarray, "segment"]:
+    drawn = rng.random(len(segments))[:, None]
+    return (np.cumsum(confusion[segments], axis=1) < drawn).sum(axis=1).clip(0, len(PHONES) - 1)
+
+
+def _spoilt_closure(
+    closure: Float[np.ndarray, "frame"], rng: np.random.Generator
+) -> Float[np.ndarray, "frame"]:
+    bounds = np.flatnonzero(np.diff(np.concatenate([[0.0], closure, [0.0]])))
+    spoilt = np.zeros(len(closure))
+    for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
+        sure = 0.15 if rng.random() < 0.05 else rng.uniform(0.7, 1.0)
+        first, last = start + round(rng.normal(0, 0.6)), stop + round(rng.normal(0, 0.6))
+        spoilt[max(first, 0) : max(last, first + 1, 1)] = sure
+    soft = gaussian_filter1d(spoilt, rng.uniform(0.3, 0.8), mode="nearest")
+    return np.clip(soft + np.abs(rng.normal(0, 0.02, len(closure))), 0, 1)
 
 
 def random_emotion(frames: int, rng: np.random.Generator) -> FaceEmotion:
@@ -233,11 +286,13 @@ def one_batch(
 ) -> MotionBatch:
     """One draw of `batches`."""
     first = rng.integers(0, len(timeline) - frames, clips)
+    reading = rng.integers(0, len(timeline.readings), clips)
     emotions = [random_emotion(frames, rng) for _ in range(clips)]
-    rows = list(zip(first, emotions, strict=True))
+    rows = [(start, which, emotion) for start, which, emotion in zip(first, reading, emotions, strict=True)]
     if exchange:  # a cyclic shift has no fixed point: every copy takes another clip's emotion
-        rows += zip(first, [*emotions[1:], emotions[0]], strict=True)
-    stretches = [slice(start, start + frames) for start, _ in rows]
+        donors = [*emotions[1:], emotions[0]]
+        rows += [(start, which, donor) for start, which, donor in zip(first, reading, donors, strict=True)]
+    stretches = [slice(start, start + frames) for start, _, _ in rows]
     targets = [
         express(
             timeline.speech[stretch],
@@ -246,13 +301,15 @@ def one_batch(
             speaking=timeline.speaking[stretch],
             closure=timeline.closure[stretch],
         )
-        for stretch, (_, emotion) in zip(stretches, rows, strict=True)
+        for stretch, (_, _, emotion) in zip(stretches, rows, strict=True)
     ]
-    visemes = np.array(VISEME_INDEX)
+    content = [
+        timeline.readings[which][stretch] for stretch, (_, which, _) in zip(stretches, rows, strict=True)
+    ]
     return MotionBatch(
-        content=torch.from_numpy(np.stack([timeline.rows(stretch) for stretch in stretches])),
-        emotion=torch.from_numpy(np.stack([emotion.features() for _, emotion in rows])),
+        content=torch.from_numpy(np.stack(content).astype(np.float32)),
+        emotion=torch.from_numpy(np.stack([emotion.features() for _, _, emotion in rows])),
         target=torch.from_numpy(np.stack(targets)),
-        visemes=torch.from_numpy(np.stack([visemes[timeline.phones[stretch]] for stretch in stretches])),
+        visemes=torch.from_numpy(np.stack([timeline.visemes[stretch] for stretch in stretches])),
         closure=torch.from_numpy(np.stack([timeline.closure[stretch] for stretch in stretches])),
     )

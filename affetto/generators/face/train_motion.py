@@ -42,9 +42,9 @@ from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 _SHARES = {"critics": 0.07, "prior": 0.23, "decoder": 0.70}
-_CLIPS, _FRAMES = 4, 256
+_CLIPS, _FRAMES = 6, 256
 _SAVE_EVERY_S = 60.0  # of processor time
-_VARIATIONS = 2
+_READINGS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +93,9 @@ def train_motion(
         raise UsageError(f"training needs a positive time budget, got {seconds:g} s")
     where = resolve_device(device)
     clips = read_clips(readings_of(data, output, progress=progress, cancel=cancel))
-    train = build_timeline(
-        [clip for clip in clips if clip.split == "train"], variations=_VARIATIONS, seed=seed
-    )
+    train = build_timeline([clip for clip in clips if clip.split == "train"], readings=_READINGS, seed=seed)
     held_out = build_timeline(
-        [clip for clip in clips if clip.split == "validation"], variations=0, seed=seed + 1
+        [clip for clip in clips if clip.split == "validation"], readings=2, seed=seed + 1
     )
     head = HeadModel.load()
     trainer = MotionTrainer(
@@ -107,11 +105,11 @@ def train_motion(
     shares = dict(_SHARES)
     if resume and output.exists():
         trainer.net.load_state_dict(load_net(output).state_dict())
-        shares = {"critics": 0.04, "decoder": 0.96}
+        shares = {"critics": 0.05, "decoder": 0.95}
     trainer.train_critics(seconds * shares["critics"])
     if "prior" in shares:
         trainer.train_prior(seconds * shares["prior"])
-    trainer.train_decoder(seconds * shares["decoder"], rate=4e-4 if resume else 1.5e-3, led=not resume)
+    trainer.train_decoder(seconds * shares["decoder"], rate=1e-3 if resume else 1.5e-3)
     scores = trainer.validate(held_out, lips=lip_fields(head))
     metadata = {"seed": str(seed), "scores": json.dumps(dataclasses.asdict(scores), sort_keys=True)}
     _write(output, trainer.net, metadata)
@@ -218,21 +216,16 @@ class MotionTrainer:
 
         self._stage("prior", seconds, list(prior.parameters()), step, rate=2e-3, stream=2, exchange=False)
 
-    def train_decoder(self, seconds: float, *, rate: float, led: bool = True) -> None:
-        """Learn latents from speech and emotion, every stretch with two emotions; the prior's decoder follows slowly.
-
-        `led` by the prior's own latents at first, until its decoder has moved away from its encoder.
-        """
+    def train_decoder(self, seconds: float, *, rate: float) -> None:
+        """Learn latents from speech and emotion, every stretch with two emotions; the prior's decoder follows slowly."""
         prior, decoder = self.net.prior, self.net.decoder
 
         def step(batch: MotionBatch, done: float) -> Tensor:
+            with torch.no_grad():
+                known, _ = prior.encode(batch.target)
             latents = decoder(batch.content, batch.emotion)
             curves = prior.decode(latents).float()
-            loss = self._curve_loss(curves, batch) + self._exchange_loss(curves, batch)
-            if led and done < 0.5:
-                with torch.no_grad():
-                    known, _ = prior.encode(batch.target)
-                loss = loss + 0.03 * (1.0 - 2.0 * done) * (latents.float() - known.float()).abs().mean()
+            loss = self._curve_loss(curves, batch) + 0.03 * (latents.float() - known.float()).abs().mean()
             if done > 0.15:
                 logits = self.visemes(curves)
                 loss = loss + 0.01 * disagreement(logits) + 0.01 * viseme_loss(logits, batch.visemes)
@@ -249,22 +242,14 @@ class MotionTrainer:
         )
         self._stage("decoder", seconds, groups[0], step, rate=rate, stream=3, slow=groups[1])
 
-    def _exchange_loss(self, curves: Float[Tensor, "clip frame 52"], batch: MotionBatch) -> Float[Tensor, ""]:
-        """How far what another emotion changes is from what it should change: what `NetworkSpeaker` takes from here."""
-        shown, wanted = (first - second for first, second in (curves.chunk(2), batch.target.chunk(2)))
-        loss = ((shown - wanted).abs() * self.channel_weight).mean()
-        motion = torch.diff(shown, dim=1) - torch.diff(wanted, dim=1)
-        return loss + 2.0 * (motion.abs() * self.channel_weight).mean()
-
     def _curve_loss(self, curves: Float[Tensor, "clip frame 52"], batch: MotionBatch) -> Float[Tensor, ""]:
         target = batch.target
         loss = ((curves - target).abs() * self.channel_weight).mean()
         motion = torch.diff(curves, dim=1) - torch.diff(target, dim=1)
         loss = loss + 2.0 * (motion.abs() * self.channel_weight).mean()
         gap = self.gap(curves)
-        wanted = self.gap(target)
-        loss = loss + 0.5 * (gap - wanted).abs().mean()
-        return loss + 2.0 * (torch.relu(gap - wanted.clamp(min=0.008)) * batch.closure).mean()
+        loss = loss + 0.5 * (gap - self.gap(target)).abs().mean()
+        return loss + 2.0 * (torch.relu(gap - 0.008) * batch.closure).mean()
 
     def _stage(
         self,
@@ -278,14 +263,14 @@ class MotionTrainer:
         exchange: bool = True,
         slow: list[nn.Parameter] | None = None,
     ) -> None:
-        groups = [{"params": parameters, "share": 1.0}] + ([{"params": slow, "share": 0.4}] if slow else [])
+        groups = [{"params": parameters, "share": 1.0}] + ([{"params": slow, "share": 0.2}] if slow else [])
         optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
         began, count, recent, saved = time.process_time(), 0, math.nan, 0.0
         stretches = self._batches(stream, exchange=exchange)
         while (done := (time.process_time() - began) / max(seconds, 1e-6)) < 1.0:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"] * min(1.0, (count + 1) / 40) * _cosine(done)
-            with autocast(self.device, torch.bfloat16 if done < 0.92 else torch.float32):
+            with autocast(self.device, torch.bfloat16 if done < 0.85 else torch.float32):
                 loss = step(next(stretches).to(self.device), done)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

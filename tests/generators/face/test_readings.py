@@ -49,6 +49,7 @@ def test_a_written_clip_is_read_back_with_its_exact_phones_and_one_heard_reading
     ]
     first, second = read_clips(tmp_path)
     assert (first.name, first.split, second.split) == ("synthetic-one-a", "train", "validation")
+    assert first.phones == PHONES_SAID
     exact, heard = first.readings
     assert len(exact) == len(heard) == 76
     assert exact.closure[15:25].all()
