@@ -26,7 +26,7 @@ _FADERS = np.array(
         [-0.3, 1.0, 1.2],  # polyphony
         [1.2, 0.6, -0.6],  # register
         [0.0, 2.8, 0.9],  # velocity
-        [3.6, 0.0, 0.0],  # mode
+        [4.6, 0.0, 0.0],  # mode
     ]
 )
 """Directions that studies of musical emotion agree on (Gabrielsson & Lindstrom 2010): arousal is fast, dense and loud,

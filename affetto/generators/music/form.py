@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.music.adapter import faders_of, music_vad, tempo_of
 from affetto.generators.music.composer_data import canonical_shift
 from affetto.generators.music.composer_net import FADERS
-from affetto.generators.music.harmony import MAJOR, MINOR, HarmonyModel
+from affetto.generators.music.harmony import MAJOR, MINOR, HarmonyModel, implied_major
 from affetto.media.music import KEYS
 from affetto.runtime.errors import UsageError
 from affetto.tokenizers.vocabulary import chord_id, chord_name, transposed_chords
@@ -32,6 +32,12 @@ Feeling = str | Emotion | EmotionTrack | None
 _PHRASE = 4
 _FORMS = {1: "A", 2: "AA", 3: "ABA", 4: "AABA", 5: "AABCA", 6: "AABBCA", 7: "AABACCA"}
 _BLOCKS = ("AABA", "CCDA", "EEBA")
+_MINOR_BELOW, _MAJOR_ABOVE = 3.6, 4.2  # mean level of the mode fader over two bars
+_PROGRESSIONS = 10
+_LEVELS, _MAJOR_AT = (
+    (0.0, 4.0, 8.0),
+    (-0.28, 0.06, 0.36),
+)  # levels of the mode fader and the attribute they stand for
 _TONICS = (0, 2, 3, 5, 7, 9, 10)  # keys to choose from when none is asked for, as major tonics
 _RITARD = (0.93, 0.84)  # of the tempo in the last bars before an ending
 
@@ -210,23 +216,23 @@ def plan_piece(request: MusicRequest, harmony: HarmonyModel) -> MusicPlan:
         at = int(starts[phrase])
         source = first_of.get(letter)
         final = phrase == len(lengths) - 1
-        here = slice(at, at + length)
-        bright = np.clip((levels[here, FADERS.index("mode")] - 4.0) / 4.0, -1, 1)
         ending = _phrase_ending(request.ending, final=final, half=phrase % 2 == 0)
-        mode = modes[phrase]
-        chords = harmony.draw(
+        here = slice(at, at + length)
+        own = modes[here]
+        kept = 0  # bars of the section's first appearance that come back, up to where it must close otherwise
+        same_mode = source is not None and own[:2] == modes[source : source + 2]
+        if source is not None and same_mode:
+            kept = max(min(length, lengths[letters.index(letter)]) - (2 if final else 1), 0)
+        chords = _chosen(
             rng,
-            length,
-            mode=MINOR if mode == "minor" else MAJOR,
-            bright=bright,
-            busy=np.clip(vad[here, 1], -1, 1),
+            harmony,
+            own,
+            levels[here, FADERS.index("mode")],
+            np.clip(vad[here, 1], -1, 1),
             before=int(line[-1, 1]) if len(line) else None,
             ending=ending,
+            returned=line[source : source + kept] if source is not None else line[:0],
         )
-        same_mode = source is not None and bars[source].mode == mode
-        if source is not None and same_mode:  # the section's own chords, up to where it must close otherwise
-            kept = min(length, int(lengths[letters.index(letter)])) - (2 if final else 1)
-            chords[: max(kept, 0)] = line[source : source + max(kept, 0)]
         line = np.concatenate([line, chords])
         returns[letter] = returns.get(letter, -1) + 1
         for offset in range(length):
@@ -236,7 +242,7 @@ def plan_piece(request: MusicRequest, harmony: HarmonyModel) -> MusicPlan:
                 BarPlan(
                     phrase=phrase,
                     section=letter + "'" * returns[letter],
-                    mode=mode,
+                    mode=modes[index],
                     chords=_sounding(chords[offset], tonic),
                     bpm=float(bpm[index]),
                     vad=(float(vad[index, 0]), float(vad[index, 1]), float(vad[index, 2])),
@@ -264,14 +270,47 @@ def _phrase_ending(ending: str, *, final: bool, half: bool) -> str:
 
 
 def _modes(level: Float[np.ndarray, "bar"], starts: np.ndarray, fixed: str | None) -> list[str]:
-    """The mode of each phrase, from how major its bars should be; it changes only when that is clear."""
+    """The mode of each bar, from how major two bars at a time should be; it changes only when that is clear."""
     modes: list[str] = []
-    for a, b in itertools.pairwise(starts):
-        mean = float(level[a:b].mean())
-        current = modes[-1] if modes else "major"
-        wanted = "minor" if mean < 3.6 else "major" if mean > 4.0 else current
-        modes.append(fixed or wanted)
+    for a, b in itertools.pairwise(starts.tolist()):
+        for at in range(a, b, 2):
+            until = min(at + 2, b) if b - at != 3 else b
+            if len(modes) >= until:
+                continue
+            mean = float(level[at:until].mean())
+            current = modes[-1] if modes else "major"
+            wanted = "minor" if mean < _MINOR_BELOW else "major" if mean > _MAJOR_ABOVE else current
+            modes += [fixed or wanted] * (until - at)
     return modes
+
+
+def _chosen(
+    rng: np.random.Generator,
+    harmony: HarmonyModel,
+    modes: list[str],
+    level: Float[np.ndarray, "bar"],
+    busy: Float[np.ndarray, "bar"],
+    *,
+    before: int | None,
+    ending: str,
+    returned: np.ndarray,
+) -> Int64[np.ndarray, "bar 2"]:
+    """Of several progressions the one whose tones are as major as the bars should be; what returns is kept."""
+    wanted = float(np.interp(level, _LEVELS, _MAJOR_AT).mean())
+    drawn = []
+    for _ in range(_PROGRESSIONS):
+        chords = harmony.draw(
+            rng,
+            len(modes),
+            modes=[MINOR if mode == "minor" else MAJOR for mode in modes],
+            bright=np.clip((level - 4.0) / 4.0, -1, 1),
+            busy=busy,
+            before=before,
+            ending=ending,
+        )
+        chords[: len(returned)] = returned
+        drawn.append(chords)
+    return min(drawn, key=lambda chords: abs(implied_major(chords.reshape(-1)) - wanted))
 
 
 def _return(

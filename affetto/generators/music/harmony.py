@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
+from affetto.media.music import key_correlations
 from affetto.tokenizers.chords import chord_root, chord_tones
 from affetto.tokenizers.vocabulary import FIRST_CHORD, QUALITIES, chord_id
 
@@ -83,7 +84,7 @@ class HarmonyModel:
         rng: np.random.Generator,
         bars: int,
         *,
-        mode: int,
+        modes: Sequence[int],
         bright: Float[np.ndarray, "bar"],
         busy: Float[np.ndarray, "bar"],
         before: int | None = None,
@@ -92,15 +93,15 @@ class HarmonyModel:
     ) -> Int64[np.ndarray, "bar 2"]:
         """Chord ids for each half of `bars` bars, drawn given how they must end.
 
-        `bright` (-1..1) favours major or minor chords, `busy` (-1..1) changes within the bar. `before` is the chord that
+        `modes` holds MAJOR or MINOR for each bar, `bright` (-1..1) favours major or minor chords, `busy` (-1..1) changes within the bar. `before` is the chord that
         sounded last. `ending`: `cadence` closes on the tonic after a dominant, `half` hangs on the dominant, `turn` leads
         back to the beginning, `open` is free.
         """
         count, steps = len(self.chords), 2 * bars
-        wanted = self._wishes(bars, mode=mode, bright=bright, ending=ending, fresh=before is None)
+        wanted = self._wishes(modes, bright=bright, ending=ending, fresh=before is None)
         tables = []
         for step in range(steps):
-            table = self._table(mode, step % 2) ** (1.0 / temperature)
+            table = self._table(modes[step // 2], step % 2) ** (1.0 / temperature)
             if step % 2:  # the second half stays, the quieter the more
                 table = table * np.where(np.eye(count, dtype=bool), np.exp(0.5 - 0.9 * busy[step // 2]), 1.0)
             else:
@@ -118,7 +119,7 @@ class HarmonyModel:
         for step in range(steps):
             if step == 0:
                 start = self._index(before) if before is not None else None
-                usual = self.counts[mode - 1].sum(axis=(0, 1, 2)).astype(np.float64)
+                usual = self.counts[modes[0] - 1].sum(axis=(0, 1, 2)).astype(np.float64)
                 first = tables[0][-1, start] if start is not None else usual * wanted[0]
                 p = first * (messages[0].mean(axis=0) if start is None else messages[0][start])
             else:
@@ -128,24 +129,30 @@ class HarmonyModel:
             line.append(int(rng.choice(count, p=p / p.sum())))
         return self.chords[np.array(line)].reshape(bars, 2)
 
+    def _among(self, names: Sequence[str]) -> Bool[np.ndarray, "chord"]:
+        return np.isin(self.chords, [chord_id(name) for name in names])
+
     def _index(self, chord: int) -> int | None:
         found = np.flatnonzero(self.chords == chord)
         return int(found[0]) if len(found) else None
 
     def _wishes(
-        self, bars: int, *, mode: int, bright: np.ndarray, ending: str, fresh: bool
+        self, modes: Sequence[int], *, bright: np.ndarray, ending: str, fresh: bool
     ) -> Float64[np.ndarray, "half chord"]:
+        bars, mode = len(modes), modes[-1]
         brightness = np.array([_brightness(int(chord)) for chord in self.chords])
-        even = bright - _NATURAL if mode == MAJOR else bright + _NATURAL
+        even = bright - _NATURAL * np.where(np.array(modes) == MAJOR, 1.0, -1.0)
         wanted = np.exp(_TILT * np.repeat(even, 2)[:, None] * brightness)
+        borrowed = np.array([not chord_classes_of(int(chord)) <= SCALE for chord in self.chords])
+        usual = {each: self._among(_TONIC[each] + _DOMINANT[each]) for each in (MAJOR, MINOR)}
+        for half, each in enumerate(np.repeat(modes, 2)):
+            wanted[half] *= np.where(borrowed & ~usual[int(each)], _BORROWED, 1.0)
+        if fresh:
+            wanted[0] *= np.where(self._among(_TONIC[modes[0]]), 200.0, 1.0)
         sets = {
-            name: np.isin(self.chords, [chord_id(each) for each in table[mode]])
+            name: self._among(table[mode])
             for name, table in (("tonic", _TONIC), ("dominant", _DOMINANT), ("before", _BEFORE_TONIC))
         }
-        borrowed = np.array([not chord_classes_of(int(chord)) <= SCALE for chord in self.chords])
-        wanted *= np.where(borrowed & ~sets["dominant"], _BORROWED, 1.0)
-        if fresh:
-            wanted[0] *= np.where(sets["tonic"], 20.0, 1.0)
         if ending == "cadence":
             wanted[-2:] *= np.where(sets["tonic"], 1.0, 0.0)
             if bars > 1:
@@ -163,6 +170,16 @@ def _brightness(chord: int) -> float:
     if not chord_classes_of(chord) <= SCALE:
         return 0.0
     return _BRIGHT.get(QUALITIES[(chord - FIRST_CHORD) % len(QUALITIES)], -1.0)
+
+
+def implied_major(chords: Int64[np.ndarray, "half"]) -> float:
+    """How much more major than minor the tones of chords sound together: the attribute behind the mode fader."""
+    classes = np.zeros(12)
+    for chord in chords:
+        for place, tone in enumerate(chord_tones(QUALITIES[(int(chord) - FIRST_CHORD) % len(QUALITIES)])):
+            classes[(chord_root(int(chord)) + tone) % 12] += 1.6 if place == 0 else 1.0
+    keys = key_correlations(classes)
+    return float(keys[:12].max() - keys[12:].max())
 
 
 def chord_classes_of(chord: int) -> frozenset[int]:

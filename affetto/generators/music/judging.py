@@ -11,7 +11,7 @@ from affetto.generators.music.sampling import Written
 from affetto.media.music import attributes_of
 
 _ASKED, _FELT = 3.0, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
-_VAD = np.array([2.2, 2.0, 0.4])
+_VAD = np.array([3.0, 2.0, 0.4])
 _LEAP, _LIKELY, _MUTE, _STUCK = 0.4, 0.3, 0.3, 0.8
 _TUNE_NOTES = (
     3.4,
