@@ -8,13 +8,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pretty_midi
 import symusic
 import torch
 from jaxtyping import Float64
+from symusic.core import ScoreTick
 
 from affetto.evaluation.music_critic import TASKS, Panel, Verdicts
 from affetto.evaluation.music_metrics import (
@@ -276,7 +277,7 @@ def read_alike(score: Score, path: Path) -> bool:
     """Whether symusic and pretty_midi both open the score written to `path` and find all its notes at their pitches."""
     path.write_bytes(midi_bytes(score))
     wanted = sorted(score.notes["pitch"].tolist())
-    parsed = symusic.Score(str(path))
+    parsed = cast(ScoreTick, symusic.Score.from_midi(path.read_bytes()))
     first = sorted(note.pitch for track in parsed.tracks for note in track.notes)
     other = pretty_midi.PrettyMIDI(str(path))
     second = sorted(note.pitch for track in other.instruments for note in track.notes)

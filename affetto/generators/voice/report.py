@@ -24,7 +24,7 @@ _SPEC = MelSpec(
     rate=22_050, window=1024, hop=256, fft=1024, bands=96, low_hz=50.0, high_hz=10_000.0, floor=1e-9
 )
 _SHOWN_SECONDS = 20.0  # of a longer recording the first ones are drawn
-_TICKS_HZ = (100, 300, 1_000, 3_000, 8_000)
+_TICKS_HZ = (100.0, 300.0, 1_000.0, 3_000.0, 8_000.0)
 
 
 def draw_report(
@@ -99,7 +99,7 @@ def _draw_spectrum(axes: Axes, decibels: Float[np.ndarray, "band frame"], second
         extent=(0.0, seconds, 0.0, _SPEC.bands),
     )  # fmt: skip
     axes.set_facecolor("black")
-    axes.set_yticks([_band_of(hertz) for hertz in _TICKS_HZ], [f"{hertz} Hz" for hertz in _TICKS_HZ])
+    axes.set_yticks([_band_of(hertz) for hertz in _TICKS_HZ], [f"{hertz:.0f} Hz" for hertz in _TICKS_HZ])
 
 
 def _band_of(hertz: float) -> float:
