@@ -49,7 +49,7 @@ class Trial:
         self,
         composer: MusicComposer,
         *,
-        per_quadrant: int = 12,
+        per_quadrant: int = 9,
         sweeps: int = 2,
         sweep_bars: int = 5,
         varied: int = 12,
