@@ -26,6 +26,8 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "music-composer": ("affetto.generators.music.train_composer", "train_composer"),
     "music-muser": ("affetto.generators.music.full.train_muser", "train_music_muser"),
     "music-copycheck": ("affetto.generators.music.copycheck", "train_copycheck"),
+    "music-tokenizer": ("affetto.tokenizers.train_disentangled", "train_music_tokenizer"),
+    "motion-tokenizer": ("affetto.tokenizers.train_motion", "train_motion_tokenizer"),
     "beat-tracker": ("affetto.generators.music.train_beats", "train_beat_tracker"),
 }
 
