@@ -66,7 +66,6 @@ class BarState:
         self.together = 0
         self.beats = 0
         self.owes_melody = False
-        self.sang = False  # whether the tune, which has one voice, sounds at this beat
 
     def families(self) -> Bool[np.ndarray, "5"]:
         """Which families may follow; BAR stands for the end of this bar."""
@@ -77,7 +76,8 @@ class BarState:
             return allowed
         if at_beat and self.together < MAX_TOGETHER and self.pitches(NOTE).any():
             allowed[NOTE] = True
-            allowed[MELODY] = self.rule.melody is None and not self.sang and self.pitches(MELODY).any()
+            # one voice, and the highest of what begins with it
+            allowed[MELODY] = self.rule.melody is None and self.together == 0 and self.pitches(MELODY).any()
         if at_beat and self.together == 0:
             return allowed  # a beat must sound
         positions = self.positions()
@@ -143,13 +143,12 @@ class BarState:
             self.last_pitch = SIZES["pitch"]
             self.together = 0
             self.beats += 1
-            self.sang = False
             self.owes_melody = self.rule.melody is not None and self.position in self.rule.melody
         elif family in (MELODY, NOTE):
             self.last_pitch = int(word[PITCH])
             self.together += 1
             if family == MELODY:
-                self.owes_melody, self.sang = False, True
+                self.owes_melody = False
 
 
 def check_words(words: Int[np.ndarray, "word 6"], rules: Sequence[BarRule], *, first_bar: int = 0) -> None:
