@@ -194,3 +194,11 @@ def test_the_gpu_gives_the_codes_of_the_cpu(tokenizer):
     bars = bar_features(encode(piece(3)))
     there = DisentangledMusicTokenizer(network.to("cuda")).encode(bars)
     assert (there == tokenizer.encode(bars)).mean() > 0.98
+
+
+def test_the_shipped_tokenizer_slides_and_keeps_elements_apart():
+    tokenizer = DisentangledMusicTokenizer.from_pretrained("embedded", device="cpu")
+    bars = np.concatenate([bar_features(encode(piece(seed))) for seed in range(8)])
+    scores = disentangled_scores(tokenizer, bars[bars.any(axis=1)])
+    assert scores.monotone[:5].min() > 0.9
+    assert scores.swaps.diagonal_dominant
