@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
+from scipy.fft import dct, idct
 
 from affetto.conditioning.encoders.speech import TERMS
 from affetto.conditioning.encoders.speech_network import SPEECH_CLASSES
@@ -13,7 +14,7 @@ from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.voice.adapter import VoiceCourse, voice_course
 from affetto.generators.voice.bank import VoiceBank
-from affetto.generators.voice.controls import WIDTH, VoiceControls
+from affetto.generators.voice.controls import BANDS, WIDTH, VoiceControls
 from affetto.generators.voice.limits import keep_loudness, limited
 from affetto.generators.voice.pairs import GROUPS
 from affetto.generators.voice.pieces import Window, part_of
@@ -28,6 +29,7 @@ GAINS: Mapping[str, float] = {"sad": 1.2, "fear": 1.15, "bored": 1.15, "disguste
 GROUP_GAINS = (1.1, 1.3, 1.5, 1.5, 1.3)
 """The same for pitch, energy, envelope, noise and rate: what alignment blurs most in training is made up for most."""
 
+_BROAD = 6  # cepstra of the envelope that the flow may move; chosen on the validation speakers, who stay themselves so
 _OVERDRIVE = 0.6  # how much of a strength beyond 1 is let through
 _CLEAR = (0.65, 0.95)  # probability that a source is emotional: below it counts as neutral, above as fully so
 _LEAVES = 0.9  # how much of its own emotion a source loses on the way to another
@@ -138,10 +140,11 @@ class Guide:
         part = part_of(controls, window.low, window.high)
         full = self.mean(part, near, speaker)
         if self.flow is not None:
+            mean = full
             full = self.flow(
                 part,
                 speaker,
-                mean=full,
+                mean=mean,
                 place=self.place,
                 target=self.target(near),
                 seed=self.options.seed,
@@ -149,10 +152,21 @@ class Guide:
                 steps=self.options.steps,
                 temperature=self.options.variety,
             )
+            full = mean + broad(full - mean)
         rows = limited(full * self.gain(near)[:, None] * _column_gains(), part, speaker)
         amount = np.minimum(near.strength / _FADE, 1.0)
         rows = keep_loudness(rows, part, amount, self.options.level * self.bank.level(near.weights))
         return rows[window.start - window.low : window.stop - window.low]
+
+
+def broad(rows: Float[np.ndarray, "frame 30"]) -> Float[np.ndarray, "frame 30"]:
+    """The rows with only the broad shape of their envelope columns: emotion lies there, who speaks in the finer one."""
+    envelope = slice(2, 2 + BANDS)
+    cepstra = np.asarray(dct(rows[:, envelope].astype(np.float64), norm="ortho", axis=1))
+    cepstra[:, _BROAD:] = 0.0
+    out = rows.astype(np.float64)
+    out[:, envelope] = np.asarray(idct(cepstra, norm="ortho", axis=1))
+    return out
 
 
 def _column_gains() -> Float[np.ndarray, "30"]:

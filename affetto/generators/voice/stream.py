@@ -28,7 +28,7 @@ from affetto.media.audio import Audio
 
 BLOCK_S = 5.0
 
-Block = Float32[np.ndarray, "channel sample"]
+Block = Float32[np.ndarray, "channel _sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
