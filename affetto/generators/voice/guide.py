@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from scipy.fft import dct, idct
+from scipy.ndimage import gaussian_filter1d
 
 from affetto.conditioning.encoders.speech import TERMS
 from affetto.conditioning.encoders.speech_network import SPEECH_CLASSES
@@ -20,7 +21,7 @@ from affetto.generators.voice.pairs import GROUPS
 from affetto.generators.voice.pieces import Window, part_of
 from affetto.generators.voice.residual_flow import ResidualFlow
 from affetto.generators.voice.residual_net import EMBEDDING
-from affetto.generators.voice.speaker import SpeakerStatistics
+from affetto.generators.voice.speaker import SEMITONE, SpeakerStatistics
 from affetto.runtime.errors import UsageError
 
 GAINS: Mapping[str, float] = {"sad": 1.2, "fear": 1.15, "bored": 1.15, "disgusted": 1.1}
@@ -29,7 +30,11 @@ GAINS: Mapping[str, float] = {"sad": 1.2, "fear": 1.15, "bored": 1.15, "disguste
 GROUP_GAINS = (1.1, 1.3, 1.5, 1.5, 1.3)
 """The same for pitch, energy, envelope, noise and rate: what alignment blurs most in training is made up for most."""
 
-_BROAD = 6  # cepstra of the envelope that the flow may move; chosen on the validation speakers, who stay themselves so
+_BROAD, _SLOW = 6, 6.0
+"""Cepstra of the envelope that the flow may move, and the frames over which; chosen on the validation speakers."""
+
+_STRETCH = (0.83, 1.5)  # how far the range of a melody is put right
+_FEW = 20  # voiced frames that tell no range
 _OVERDRIVE = 0.6  # how much of a strength beyond 1 is let through
 _CLEAR = (0.65, 0.95)  # probability that a source is emotional: below it counts as neutral, above as fully so
 _LEAVES = 0.9  # how much of its own emotion a source loses on the way to another
@@ -152,7 +157,7 @@ class Guide:
                 steps=self.options.steps,
                 temperature=self.options.variety,
             )
-            full = mean + broad(full - mean)
+            full = keep_range(mean + broad(full - mean), mean, part)
         rows = limited(full * self.gain(near)[:, None] * _column_gains(), part, speaker)
         amount = np.minimum(near.strength / _FADE, 1.0)
         rows = keep_loudness(rows, part, amount, self.options.level * self.bank.level(near.weights))
@@ -160,12 +165,33 @@ class Guide:
 
 
 def broad(rows: Float[np.ndarray, "frame 30"]) -> Float[np.ndarray, "frame 30"]:
-    """The rows with only the broad shape of their envelope columns: emotion lies there, who speaks in the finer one."""
+    """The rows with only the broad, slow shape of their envelope: emotion lies there, the words and who speaks in the rest."""
     envelope = slice(2, 2 + BANDS)
-    cepstra = np.asarray(dct(rows[:, envelope].astype(np.float64), norm="ortho", axis=1))
+    slow = gaussian_filter1d(rows[:, envelope].astype(np.float64), _SLOW, axis=0, mode="nearest")
+    cepstra = np.asarray(dct(slow, norm="ortho", axis=1))
     cepstra[:, _BROAD:] = 0.0
     out = rows.astype(np.float64)
     out[:, envelope] = np.asarray(idct(cepstra, norm="ortho", axis=1))
+    return out
+
+
+def keep_range(
+    rows: Float[np.ndarray, "frame 30"], mean: Float[np.ndarray, "frame 30"], controls: VoiceControls
+) -> Float[np.ndarray, "frame 30"]:
+    """The rows with their melody stretched to the range that the bank's `mean` gives; the flow alone flattens it."""
+    weight = controls.voiced.astype(np.float64)
+    if weight.sum() < _FEW:
+        return rows
+    own = SEMITONE * controls.log_f0.astype(np.float64)
+
+    def middle_and_range(melody: Float[np.ndarray, "frame"]) -> tuple[float, float]:
+        middle = float(np.average(melody, weights=weight))
+        return middle, float(np.average(np.square(melody - middle), weights=weight)) ** 0.5
+
+    _, wanted = middle_and_range(own + mean[:, 0])
+    middle, found = middle_and_range(own + rows[:, 0])
+    out = rows.astype(np.float64)
+    out[:, 0] = middle + (own + rows[:, 0] - middle) * np.clip(wanted / max(found, 0.3), *_STRETCH) - own
     return out
 
 
