@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from affetto.conditioning.emotion import Emotion
     from affetto.conditioning.track import EmotionTrack
     from affetto.generators.face.pipeline import FaceAnimator
+    from affetto.generators.voice.pipeline import VoiceConverter
     from affetto.head.model import HeadModel
     from affetto.media.animation.curves import FaceCurves
     from affetto.media.audio import Audio, load_audio
@@ -20,6 +21,7 @@ _HOMES = {
     "FaceAnimator": "affetto.generators.face.pipeline",
     "FaceCurves": "affetto.media.animation.curves",
     "HeadModel": "affetto.head.model",
+    "VoiceConverter": "affetto.generators.voice.pipeline",
     "load_audio": "affetto.media.audio",
 }
 
@@ -30,6 +32,7 @@ __all__ = [
     "FaceAnimator",
     "FaceCurves",
     "HeadModel",
+    "VoiceConverter",
     "__version__",
     "load_audio",
 ]
