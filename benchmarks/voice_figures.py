@@ -22,9 +22,9 @@ COLOURS = {"angry": "#dc4b40", "happy": "#f4b731", "sad": "#4f83cc", "fear": "#8
 
 def draw_curve(trial, path):
     """Mean probability of the target over strength, for each emotion, affetto beside the linear bank."""
-    figure = Figure(figsize=(7.2, 4.2), dpi=110)
+    figure = Figure(figsize=(7.6, 4.4), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.09, 0.13, 0.62, 0.78))
+    axes = figure.add_axes((0.08, 0.12, 0.7, 0.84))
     for way, style in (("affetto", "-"), ("bank", ":")):
         samples = trial.sweep(way)
         for emotion, colour in COLOURS.items():
