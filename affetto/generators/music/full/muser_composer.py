@@ -98,20 +98,14 @@ class MusERComposer:
         dtype: str | torch.dtype = "auto",
     ) -> "MusERComposer":
         """Load `muser` and `muser-prior` of the store, or a file of the recipe; it runs on `device` in `dtype`."""
-        where = resolve_device(device)
-        if str(name) in REGISTRY:
-            if str(name) != NETWORK_ID:
-                raise UsageError(f"{name!r} is no MusER network: use {NETWORK_ID!r} or a file")
-            path, prior = weight_path(NETWORK_ID), weight_path(PRIOR_ID)
-        else:
-            path = Path(name)
-            prior = prior_path(path)
-            for each in (path, prior):
-                if not each.is_file():
-                    raise MissingResourceError(
-                        f"no MusER weights at {each}: train them with affetto train music-muser, or use {NETWORK_ID!r}"
-                    )
-        return cls(MuserWeights.load(path, prior), device=where, dtype=resolve_dtype(dtype, where))
+        where, known = resolve_device(device), str(name) in REGISTRY
+        if known and str(name) != NETWORK_ID:
+            raise UsageError(f"{name!r} is no MusER network: use {NETWORK_ID!r} or a file")
+        path = weight_path(NETWORK_ID) if known else _own_file(Path(name))
+        weights = MuserWeights.load(path)
+        if weights.needs_prior:
+            weights = weights.with_prior(weight_path(PRIOR_ID) if known else _own_file(prior_path(path)))
+        return cls(weights, device=where, dtype=resolve_dtype(dtype, where))
 
     def __call__(
         self,
@@ -245,6 +239,14 @@ class MusERComposer:
             latents = self.sampler.latents([quadrant], [rng], **tell)
         ids = self.sampler.words(latents, [quadrant], [rng], **tell)[0]
         return sounding_bars(self.weights.ids.from_network(ids))
+
+
+def _own_file(path: Path) -> Path:
+    if not path.is_file():
+        raise MissingResourceError(
+            f"no MusER weights at {path}: train them with affetto train music-muser, or use {NETWORK_ID!r}"
+        )
+    return path
 
 
 def quadrants_of(vad: np.ndarray) -> Int64[np.ndarray, "time"]:

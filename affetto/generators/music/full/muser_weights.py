@@ -112,9 +112,9 @@ class MuserWeights:
         return save_tensors(path, _own(self.network.state_dict()), metadata)
 
     @classmethod
-    def load(cls, path: str | Path, prior: str | Path | None = None) -> "MuserWeights":
-        """Read the network in `path` and, when it draws codes, its prior; raises InvalidInputError for other files."""
-        tensors, metadata = _read(Path(path), NETWORK_FORMAT, "affetto train music-muser")
+    def load(cls, path: str | Path) -> "MuserWeights":
+        """Read the network in `path`, without its prior; raises InvalidInputError for other files."""
+        tensors, metadata = _read(Path(path), NETWORK_FORMAT)
         try:
             config, ids = MuserConfig.from_json(metadata["config"]), MuserIds.from_json(metadata["ids"])
         except (KeyError, ValueError, TypeError) as error:
@@ -123,16 +123,27 @@ class MuserWeights:
         _fill(network, tensors, "MusER at these sizes")
         if config.latent == "codes":
             network.VQ.settle()
-        found = cls(network=network.eval(), ids=ids, about=json.loads(metadata.get("about", "{}")))
-        if config.latent == "gauss" or prior is None:
-            return found
-        tensors, metadata = _read(Path(prior), PRIOR_FORMAT, "affetto train music-muser")
-        codes = np.array(json.loads(metadata["compact"]), np.int64)
-        if not 0 <= codes.min() <= codes.max() < config.codes:
-            raise InvalidInputError(f"{prior}: speaks of codes that {path} does not have: give its own prior")
-        network_of_codes = MuserPrior(len(codes), **json.loads(metadata["shape"]))
-        _fill(network_of_codes, tensors, "MusER's prior")
-        return dataclasses.replace(found, prior=network_of_codes.eval(), compact=codes)
+        return cls(network=network.eval(), ids=ids, about=json.loads(metadata.get("about", "{}")))
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether pieces are drawn as codes; the Gaussian variant needs no prior."""
+        return self.network.config.latent == "codes"
+
+    def with_prior(self, path: str | Path) -> "MuserWeights":
+        """The same network with the prior in `path`; raises InvalidInputError for the prior of another."""
+        tensors, metadata = _read(Path(path), PRIOR_FORMAT)
+        try:
+            codes = np.array(json.loads(metadata["compact"]), np.int64)
+            prior = MuserPrior(len(codes), **json.loads(metadata["shape"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise InvalidInputError(f"{path}: the prior is incomplete ({error})") from error
+        if not 0 <= codes.min() <= codes.max() < self.network.config.codes:
+            raise InvalidInputError(
+                f"{path}: speaks of codes that the network does not have: give its own prior"
+            )
+        _fill(prior, tensors, "MusER's prior")
+        return dataclasses.replace(self, prior=prior.eval(), compact=codes)
 
 
 def prior_path(path: Path) -> Path:
@@ -301,12 +312,12 @@ def _fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) ->
     network.load_state_dict({**own, **tensors})
 
 
-def _read(path: Path, form: str, maker: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, form: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     check_safetensors(path)
     arrays, metadata = read_arrays(path)
     if metadata.get("format") != form:
         raise InvalidInputError(
-            f"{path}: holds no {form} weights: write them with {maker} or weights convert"
+            f"{path}: holds no {form} weights: write them with affetto train music-muser or weights convert"
         )
     return {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}, metadata
 
@@ -317,4 +328,4 @@ def _already(source: Path, form: str) -> Converted | None:
         if file.read(9)[8:9] != b"{":
             return None
     _, metadata = read_arrays(source)
-    return _read(source, form, "affetto train music-muser") if metadata.get("format") == form else None
+    return _read(source, form) if metadata.get("format") == form else None

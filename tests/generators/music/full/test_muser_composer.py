@@ -36,11 +36,18 @@ from .small import TINY, little_score, tiny, tiny_prior
 LEXICOGRAPHIC = MuserIds.of_order("lexicographic")
 
 
+def lasting(variant="MusER_TRANS_CA_GE"):
+    """A tiny network; untrained ones end at once too often, this one writes notes."""
+    network = tiny(variant)
+    with torch.no_grad():
+        network.predict_type.bias.copy_(torch.tensor([-3.0, 0.0, 0.0, 1.0]))
+    return network
+
+
 def weights(ids=None):
-    network = tiny()
-    with torch.no_grad():  # an untrained network ends at once too often
-        network.predict_type.bias[0] -= 3.0
-    return MuserWeights(network=network, ids=ids or MuserIds(), prior=tiny_prior(), compact=np.arange(20) + 2)
+    return MuserWeights(
+        network=lasting(), ids=ids or MuserIds(), prior=tiny_prior(), compact=np.arange(20) + 2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +156,20 @@ def test_weights_survive_saving(tmp_path):
         convert_muser_prior(read_checkpoint(prior_path(path)), prior_path(path))[1]["format"]
         == "muser-prior-1"
     )
+
+
+def test_the_gaussian_variant_composes_without_a_prior(tmp_path):
+    path = tmp_path / "vae.safetensors"
+    MuserWeights(network=lasting("VAE"), ids=MuserIds()).save(path)
+    piece = MusERComposer.from_pretrained(path, device="cpu")("angry", bars=1)
+    assert len(piece.words.bar_steps) == 1
+
+
+def test_a_network_without_its_prior_names_it(tmp_path):
+    path = tmp_path / "muser.safetensors"
+    MuserWeights(network=tiny(), ids=MuserIds()).save(path)
+    with pytest.raises(MissingResourceError, match="muser-prior"):
+        MusERComposer.from_pretrained(path, device="cpu")
 
 
 @functools.cache
