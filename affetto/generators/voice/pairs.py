@@ -25,11 +25,19 @@ class Phone(Protocol):
     """Something said between two times in seconds."""
 
     @property
-    def phone(self) -> str: ...
+    def phone(self) -> str:
+        """The phone, in IPA."""
+        ...
+
     @property
-    def start(self) -> float: ...
+    def start(self) -> float:
+        """Where it begins, seconds."""
+        ...
+
     @property
-    def end(self) -> float: ...
+    def end(self) -> float:
+        """Where it ends, seconds."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,12 +55,11 @@ class Block(nn.Module):
         self.across = nn.Conv1d(width, width, kernel, dilation=dilation, groups=width)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(style, 2 * width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 3 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(3 * width, width)
-        )
+        out = nn.Linear(3 * width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Dropout(dropout), out)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
-        nn.init.zeros_(self.mlp[3].weight)
+        nn.init.zeros_(out.weight)
 
     def forward(
         self, hidden: Float[Tensor, "batch token width"], style: Float[Tensor, "batch token style"]
