@@ -1,0 +1,1 @@
+"""Talking portraits: a photo speaks, with an emotion."""
