@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from affetto.evaluation.face_sets import dutch_test, emodb_test
-from affetto.generators.face.content import ClosureRule, SpeechContent, closure_events, loudness_curve
-from affetto.generators.face.corpus import Utterance
-from affetto.generators.face.phones import BILABIALS, VISEME_INDEX, closure_windows, phone_frames
-from affetto.generators.face.reader import ContentReader
+from affetto.speech.content import ClosureRule, SpeechContent, closure_events, loudness_curve
+from affetto.speech.corpus import Utterance
+from affetto.speech.phones import BILABIALS, VISEME_INDEX, closure_windows, phone_frames
+from affetto.speech.reader import ContentReader
 
 SLACK_S = 0.040
 VISEMES = np.array(VISEME_INDEX)

@@ -31,15 +31,15 @@ from affetto.evaluation.face_metrics import (
     sync_offset,
 )
 from affetto.evaluation.face_sets import dutch_test, emodb_test
-from affetto.generators.face.content import loudness_curve
-from affetto.generators.face.corpus import Utterance
 from affetto.generators.face.performance import FaceOptions
-from affetto.generators.face.phones import closure_windows
 from affetto.generators.face.pipeline import FaceAnimator
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
 from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.runtime.progress import ProgressCallback, ProgressEvent
+from affetto.speech.content import loudness_curve
+from affetto.speech.corpus import Utterance
+from affetto.speech.phones import closure_windows
 
 FPS = 50.0
 _STILL = FaceOptions(fps=FPS, head_motion=0.0, blinks=0.0, gaze=0.0)

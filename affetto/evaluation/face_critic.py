@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
-from affetto.generators.face.content import SpeechContent
-from affetto.generators.face.corpus import Utterance, read_emodb
 from affetto.generators.face.performance import FaceOptions, RuleSpeaker, join, perform
-from affetto.generators.face.phones import VISEME_INDEX, VISEMES, phone_frames
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_52, FaceCurves
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import InvalidInputError
+from affetto.speech.content import SpeechContent
+from affetto.speech.corpus import Utterance, read_emodb
+from affetto.speech.phones import VISEME_INDEX, VISEMES, phone_frames
 from affetto.weights.store import load_tensors, save_tensors
 
 CRITIC_FPS = 50.0

@@ -6,9 +6,9 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from affetto.generators.face.corpus import Utterance, read_emodb, read_sentences
-from affetto.generators.face.phones import TimedPhone
 from affetto.runtime.errors import InvalidInputError
+from affetto.speech.corpus import Utterance, read_emodb, read_sentences
+from affetto.speech.phones import TimedPhone
 
 
 def emodb_test(data: Path) -> list[Utterance]:

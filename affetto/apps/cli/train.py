@@ -14,7 +14,7 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 RECIPES: Mapping[str, tuple[str, str]] = {
     # name: (module, function); each takes (data, output) and those of seconds, seed, resume, device, progress it can use
     "head": ("affetto.head.train", "train_head"),
-    "face-content": ("affetto.generators.face.train_content", "train_content"),
+    "face-content": ("affetto.speech.train_content", "train_content"),
     "face-motion": ("affetto.generators.face.train_motion", "train_motion"),
     "face-critic": ("affetto.evaluation.face_critic", "train_face_critic"),
     "voice-critic": ("affetto.evaluation.voice_critic", "train_voice_critic"),

@@ -10,13 +10,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from affetto.acting.adapter import WIDTH, FaceEmotion, face_emotion
 from affetto.conditioning.batch import EmotionBatch
-from affetto.generators.face.adapter import WIDTH, FaceEmotion, face_emotion
-from affetto.generators.face.content import CONTENT_FPS, SpeechContent
 from affetto.generators.face.motion_net import CONTENT_WIDTH, FACTOR, MotionConfig, MotionNet
 from affetto.media.animation.curves import ARKIT_52
 from affetto.runtime.device import autocast, resolve_device, resolve_dtype
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
+from affetto.speech.content import CONTENT_FPS, SpeechContent
 from affetto.weights.store import read_arrays, save_tensors, weight_path
 
 WEIGHTS = "face-motion"

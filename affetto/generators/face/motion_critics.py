@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from affetto.conditioning.anchors import ANCHORS_8
-from affetto.generators.face.phones import VISEMES
 from affetto.media.animation.curves import ARKIT_52
+from affetto.speech.phones import VISEMES
 
 
 class VisemeReader(nn.Module):

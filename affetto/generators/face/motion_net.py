@@ -14,10 +14,10 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affetto.generators.face.adapter import WIDTH as EMOTION_WIDTH
-from affetto.generators.face.phones import PHONES
+from affetto.acting.adapter import WIDTH as EMOTION_WIDTH
 from affetto.media.animation.curves import ARKIT_52
 from affetto.runtime.attention import SelfAttention, symmetric_alibi
+from affetto.speech.phones import PHONES
 
 FACTOR = 4  # frames for each latent
 CONTENT_WIDTH = len(PHONES) + 3  # posteriors, closure, loudness, speaking

@@ -11,17 +11,17 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float
 
+from affetto.acting import liveliness
+from affetto.acting.adapter import FaceEmotion, face_emotion
+from affetto.acting.closure import LipGap, close_lips
+from affetto.acting.expression import LOWER_FACE, express, mood
+from affetto.acting.liveliness import LivelinessOptions, apply_life, enliven
+from affetto.acting.rules import fill_silence, viseme_curves
 from affetto.conditioning.track import EmotionTrack
-from affetto.generators.face import liveliness
-from affetto.generators.face.adapter import FaceEmotion, face_emotion
-from affetto.generators.face.closure import LipGap, close_lips
-from affetto.generators.face.content import CONTENT_FPS, SpeechContent, closure_events
-from affetto.generators.face.expression import LOWER_FACE, express, mood
-from affetto.generators.face.liveliness import LivelinessOptions, apply_life, enliven
-from affetto.generators.face.phones import TimedPhone
-from affetto.generators.face.rules import fill_silence, viseme_curves
 from affetto.media.animation.curves import ARKIT_52, ARKIT_INDEX, FaceCurves
 from affetto.runtime.errors import UsageError
+from affetto.speech.content import CONTENT_FPS, SpeechContent, closure_events
+from affetto.speech.phones import TimedPhone
 
 CORE_S = 10.0
 MARGIN_S = liveliness.MARGIN_S

@@ -10,12 +10,8 @@ from jaxtyping import Float
 
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack, as_track
-from affetto.generators.face.align import align_text
-from affetto.generators.face.content import RATE, SpeechContent
 from affetto.generators.face.motion import MotionModel
 from affetto.generators.face.performance import FaceOptions, RuleSpeaker, Speak, join, perform
-from affetto.generators.face.phones import TimedPhone
-from affetto.generators.face.reader import ContentReader, WindowPlan
 from affetto.generators.face.speaker import NetworkSpeaker
 from affetto.head.model import HeadModel
 from affetto.head.render import open_renderer, render_curves
@@ -26,6 +22,10 @@ from affetto.media.video import VideoWriter
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+from affetto.speech.align import align_text
+from affetto.speech.content import RATE, SpeechContent
+from affetto.speech.phones import TimedPhone
+from affetto.speech.reader import ContentReader, WindowPlan
 
 MIN_SECONDS = 0.2
 _BLOCK_S = 5.0

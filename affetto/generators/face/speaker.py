@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from affetto.generators.face.decide import decided, timed_phones
+from affetto.acting.rules import viseme_curves
 from affetto.generators.face.motion import MotionModel
 from affetto.generators.face.performance import Window
-from affetto.generators.face.rules import viseme_curves
+from affetto.speech.decide import decided, timed_phones
 
 
 class NetworkSpeaker:

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affetto.generators.face.closure import LipGap
-from affetto.generators.face.expression import LOWER_FACE
+from affetto.acting.expression import LOWER_FACE
+from affetto.acting.lip_gap import LinearGap
 from affetto.generators.face.motion import load_net, save_net
 from affetto.generators.face.motion_critics import (
     EmotionReader,
@@ -29,17 +29,16 @@ from affetto.generators.face.motion_data import (
     batches,
     build_timeline,
     one_batch,
-    read_clips,
 )
 from affetto.generators.face.motion_net import MotionConfig, MotionNet
-from affetto.generators.face.readings import readings_of
-from affetto.generators.face.visemes import pose
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX
 from affetto.runtime.device import autocast, resolve_device
 from affetto.runtime.errors import UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+from affetto.speech.clips import read_clips
+from affetto.speech.readings import readings_of
 
 _SHARES = {"critics": 0.07, "prior": 0.23, "decoder": 0.70}
 _CLIPS, _FRAMES = 6, 256
@@ -128,31 +127,6 @@ def lip_fields(head: HeadModel) -> Float[Tensor, "52 vertex 3"]:
     """
     reach = np.linalg.norm(head.mesh.deltas[ARKIT_INDEX["mouthFunnel"]], axis=-1)
     return torch.from_numpy(head.mesh.deltas[:, reach > reach.max() / 3] / np.float32(head.ipd))
-
-
-class LinearGap(nn.Module):
-    """The lip opening of a head, linearised about an open mouth, as a fraction of the inter-pupil distance."""
-
-    gain: Tensor
-
-    def __init__(self, gain: Float[np.ndarray, "52"], bias: float) -> None:
-        super().__init__()
-        self.register_buffer("gain", torch.from_numpy(gain.astype(np.float32)))
-        self.bias = bias
-
-    @classmethod
-    def of(cls, head: LipGap) -> "LinearGap":
-        """The linear part of `head.lip_gap` about jawOpen .35."""
-        about = pose({"jawOpen": 0.35})
-        step = 0.1
-        probes = np.concatenate([about[None], about + step * np.eye(len(about))]).astype(np.float32)
-        gaps = np.asarray(head.lip_gap(probes), np.float64)
-        gain = (gaps[1:] - gaps[0]) / step
-        return cls(gain, float(gaps[0] - about @ gain))
-
-    def forward(self, curves: Float[Tensor, "batch frame 52"]) -> Float[Tensor, "batch frame"]:
-        """The opening, at least 0."""
-        return torch.relu(curves @ self.gain + self.bias)
 
 
 class MotionTrainer:

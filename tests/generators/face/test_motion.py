@@ -2,17 +2,20 @@ import numpy as np
 import pytest
 import torch
 
+from affetto.acting.adapter import FaceAdapter, face_emotion
+from affetto.acting.lip_gap import LinearGap
+from affetto.acting.visemes import pose
 from affetto.conditioning.adapter import ConditioningAdapter
 from affetto.conditioning.track import as_track
-from affetto.generators.face.adapter import FaceAdapter, face_emotion
-from affetto.generators.face.content import SpeechContent
 from affetto.generators.face.motion import MARGIN, MotionModel, load_net, save_net
-from affetto.generators.face.motion_data import Clip, batches, build_timeline, read_clips, spoil
+from affetto.generators.face.motion_data import batches, build_timeline
 from affetto.generators.face.motion_net import MotionConfig, MotionNet
-from affetto.generators.face.phones import PHONES, TimedPhone
-from affetto.generators.face.train_motion import LinearGap, MotionTrainer
-from affetto.generators.face.visemes import pose
+from affetto.generators.face.train_motion import MotionTrainer
 from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.speech.clips import Clip, read_clips
+from affetto.speech.content import SpeechContent
+from affetto.speech.phones import PHONES, TimedPhone
+from affetto.speech.spoil import spoil
 
 CPU = torch.device("cpu")
 WORDS = [

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from affetto.conditioning.track import as_track
-from affetto.generators.face.content import SpeechContent
 from affetto.generators.face.performance import FaceOptions, RuleSpeaker, join, perform
-from affetto.generators.face.phones import TimedPhone, closure_windows
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
 from affetto.runtime.errors import UsageError
+from affetto.speech.content import SpeechContent
+from affetto.speech.phones import TimedPhone, closure_windows
 
 SYLLABLES = ("m", "a", "t", "i", "p", "o", "s", "u", "b", "e")
 

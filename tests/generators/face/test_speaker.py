@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 
+from affetto.acting.adapter import face_emotion
+from affetto.acting.rules import viseme_curves
 from affetto.conditioning.track import as_track
-from affetto.generators.face.adapter import face_emotion
-from affetto.generators.face.content import SpeechContent
-from affetto.generators.face.decide import decided, timed_phones
 from affetto.generators.face.motion import MotionModel
 from affetto.generators.face.motion_net import MotionConfig, MotionNet
 from affetto.generators.face.performance import Window
-from affetto.generators.face.phones import PHONES, TimedPhone
-from affetto.generators.face.rules import viseme_curves
 from affetto.generators.face.speaker import NetworkSpeaker
+from affetto.speech.content import SpeechContent
+from affetto.speech.decide import decided, timed_phones
+from affetto.speech.phones import PHONES, TimedPhone
 
 SAID = [TimedPhone(name, 0.2 + 0.12 * i, 0.32 + 0.12 * i) for i, name in enumerate("mapusibo")]
 

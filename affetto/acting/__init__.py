@@ -1,0 +1,1 @@
+"""How a face speaks and feels by rule: visemes, coarticulation, closures, expressions and life between the words."""
