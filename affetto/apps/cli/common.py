@@ -114,15 +114,25 @@ def check_range(option: str, value: float, low: float, high: float) -> None:
         raise UsageError(f"{option} {value:g} is out of range: use {low:g} to {high:g}")
 
 
-def check_tier(tier: str, *, generator: str, weights: str) -> None:
-    """Raise unless this version can run `generator` in `tier`; `weights` is what the full tier would need."""
+def check_tier(tier: str, *, generator: str, weights: Sequence[str]) -> str:
+    """The tier to run, `embedded` or `full` (auto is embedded); the full tier needs all of `weights`.
+
+    Raises MissingResourceError with the command that gets the first that is not here.
+    """
     if tier not in TIERS:
         raise UsageError(f"unknown --tier {tier!r}: use {', '.join(TIERS)}")
-    if tier == "full":
-        raise MissingResourceError(
-            f"--tier full: {generator} needs the weights {weights!r}, which are not here"
-            f" and which affetto cannot pull yet: use --tier embedded"
-        )
+    if tier != "full":
+        return "embedded"
+    from affetto.weights.registry import get
+    from affetto.weights.store import expected_path
+
+    for weight_id in weights:
+        if not expected_path(get(weight_id)).is_file():
+            raise MissingResourceError(
+                f"--tier full: {generator} needs the weights {weight_id!r}, which are not here:"
+                f" run affetto weights pull {weight_id}"
+            )
+    return tier
 
 
 def check_outputs(outputs: Sequence[Path], suffixes: Sequence[str], *, overwrite: bool) -> None:

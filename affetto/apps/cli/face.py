@@ -67,6 +67,10 @@ def face(
         str | None,
         typer.Option(metavar="CODE", help="Language of the words: en, de, nl ...", rich_help_panel=_SPEECH),
     ] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose way of speaking (full tier): M003 ...", rich_help_panel=_SPEECH),
+    ] = None,
     identity: Annotated[
         str | None,
         typer.Option(metavar="SEED|MODE=X,...|FILE", help="Whose face it is.", rich_help_panel=_PICTURE),
@@ -105,7 +109,8 @@ def face(
         raise UsageError("--text and --text-file exclude each other: give one")
     if backend not in BACKENDS:
         raise UsageError(f"unknown --backend {backend!r}: use {', '.join(BACKENDS)}")
-    common.check_tier(tier, generator="face", weights="emote")
+    tier = common.check_tier(tier, generator="face", weights=("emote",))
+    style_options = _full_tier_options(tier, style, text=text, text_file=text_file, language=language)
     common.check_range("--fps", fps, 10.0, 120.0)
     common.check_range("--size", float(size), 64.0, 2160.0)
     amounts = {"articulation": articulation, "head_motion": head_motion, "blinks": blinks, "gaze": gaze}
@@ -126,10 +131,12 @@ def face(
             "offsets": parse_shapes(offset or [], option="--offset"),
             "identity": None if identity is None else parse_identity(identity),
             **amounts,
+            **style_options,
         },
         outputs=outputs,
         saving={"size": size, "backend": backend, "overwrite": overwrite},
         targets=_targets(streams),
+        model="emote" if tier == "full" else "embedded",
         device=device,
         dtype=dtype,
     )
@@ -151,6 +158,7 @@ class _Work:
     outputs: Sequence[Path]
     saving: Mapping[str, Any]
     targets: "Sequence[Target]"
+    model: str
     device: str
     dtype: str
 
@@ -166,7 +174,7 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
 
     from affetto.generators.face.pipeline import FaceAnimator
 
-    animator = FaceAnimator.from_pretrained("embedded", device=work.device, dtype=work.dtype)
+    animator = FaceAnimator.from_pretrained(work.model, device=work.device, dtype=work.dtype)
     with common.progress(quiet=quiet) as callback:
         animation = animator(speech, track, callback_on_step_end=callback, **work.options)
         for path in work.outputs:
@@ -185,6 +193,19 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
         "seconds": round(curves.seconds, 3),
         "seed": work.options["seed"],
     }
+
+
+def _full_tier_options(
+    tier: str, style: str | None, *, text: str | None, text_file: Path | None, language: str | None
+) -> dict[str, Any]:
+    """What only the full tier takes; raises for what the chosen tier cannot do."""
+    if tier == "embedded":
+        if style is not None:
+            raise UsageError("--style belongs to the full tier: add --tier full, or leave it away")
+        return {}
+    if text is not None or text_file is not None or language is not None:
+        raise UsageError("--tier full hears and does not read: leave --text, --text-file and --language away")
+    return {} if style is None else {"style": style}
 
 
 def _load_speech(path: Path) -> "Audio":

@@ -95,7 +95,10 @@ def music(
     outputs = output or []
     if not outputs:
         raise UsageError(f"nothing to make: name a file with -o ({' '.join(SUFFIXES)})")
-    common.check_tier(tier, generator="music", weights="muser")
+    if common.check_tier(tier, generator="music", weights=("muser", "muser-prior")) == "full":
+        raise UsageError(
+            "--tier full: MusER is reached from Python (docs/music-full.md): leave --tier away for the embedded composer"
+        )
     common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
     if infill is not None and like is None:
         raise UsageError("--infill needs the piece to fill in: give --like FILE.mid")

@@ -90,7 +90,7 @@ def voice(
         raise UsageError(f"name the file to write with -o ({' '.join(SUFFIXES)})")
     if sum(source is not None for source in (audio, text, text_file)) != 1:
         raise UsageError("give one source: a recording, --text or --text-file")
-    common.check_tier(tier, generator="voice", weights="emoreg")
+    tier = common.check_tier(tier, generator="voice", weights=("emoreg", "hifigan-universal"))
     common.check_range("--strength", strength, 0.0, 2.0)
     common.check_range("--level", level, 0.0, 2.0)
     common.check_range("--steps", float(steps), 1.0, 64.0)
@@ -116,6 +116,7 @@ def voice(
             output=output,
             report=report,
             time_map=time_map,
+            model="emoreg" if tier == "full" else "embedded",
             device=device,
             dtype=dtype,
         ),
@@ -142,6 +143,7 @@ class _Work:
     output: Path
     report: Path | None
     time_map: Path | None
+    model: str
     device: str
     dtype: str
 
@@ -156,7 +158,7 @@ def _convert(work: _Work, *, quiet: bool, overwrite: bool) -> dict[str, Any]:
 
     from affetto.generators.voice.pipeline import VoiceConverter
 
-    converter = VoiceConverter.from_pretrained("embedded", device=work.device, dtype=work.dtype)
+    converter = VoiceConverter.from_pretrained(work.model, device=work.device, dtype=work.dtype)
     with common.progress(quiet=quiet) as callback:
         conversion = converter(speech, track, callback_on_step_end=callback, **work.options)
     conversion.save(work.output, overwrite=overwrite)

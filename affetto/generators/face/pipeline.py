@@ -1,8 +1,10 @@
 """`FaceAnimator`: speech and an emotion in, an animated 3D face out."""
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -129,13 +131,44 @@ class FaceAnimator:
         self._head = head
         self.device = device
 
+    @overload
     @classmethod
     def from_pretrained(
-        cls, name: str = "embedded", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
-    ) -> "FaceAnimator":
-        """Load the `embedded` models; on CUDA they run under autocast in `dtype` (bf16 unless told otherwise)."""
-        if name != "embedded":
-            raise MissingResourceError(f"no face animator {name!r} here: use 'embedded'")
+        cls,
+        name: Literal["embedded"] = "embedded",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> "FaceAnimator": ...
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        **options: Any,
+    ) -> Any: ...
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "embedded",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        **options: Any,
+    ) -> Any:
+        """Load the `embedded` models, or `emote` (the published network, once the user has pulled its weights).
+
+        On CUDA they run under autocast in `dtype` (bf16 unless told otherwise). `options` go to `EmoteAnimator`, which
+        is called like this one. Raises MissingResourceError for what is not here.
+        """
+        if name == "emote":
+            module = importlib.import_module("affetto.generators.face.full.emote_animator")
+            return module.EmoteAnimator.from_pretrained(device=device, dtype=dtype, **options)
+        if name != "embedded" or options:
+            raise MissingResourceError(f"no face animator {name!r} here: use 'embedded' or 'emote'")
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         return cls(
@@ -195,7 +228,7 @@ class FaceAnimator:
     ) -> FacePlan:
         """What is said and felt when, to be edited and then given to `perform`."""
         speech = audio if isinstance(audio, Audio) else load_audio(audio)
-        _check_speech(speech)
+        check_speech(speech)
         mono = speech.resampled(RATE).mono()
         content = self._reader(mono)
         phones = None
@@ -219,7 +252,7 @@ class FaceAnimator:
             content = SpeechContent.from_phones(plan.phones, content.seconds, content.loudness)
         pieces = self._pieces([content], speak, plan.track, plan.options)
         frames = round(plan.seconds * plan.options.fps)
-        return join(_watched(pieces, frames, callback_on_step_end, cancel), plan.options.fps)
+        return join(watched(pieces, frames, callback_on_step_end, cancel), plan.options.fps)
 
     def stream(
         self, audio: Speech, emotion: Feeling = None, *, options: FaceOptions | None = None
@@ -231,8 +264,8 @@ class FaceAnimator:
         """
         options = options or FaceOptions()
         if isinstance(audio, Audio):
-            _check_speech(audio)
-            blocks = _blocks(audio.resampled(RATE).mono())
+            check_speech(audio)
+            blocks = split_blocks(audio.resampled(RATE).mono())
         else:
             blocks = (block for _, block in stream_audio(audio, _BLOCK_S, RATE))
         contents = self._reader.stream(blocks, plan=WindowPlan())
@@ -248,7 +281,8 @@ class FaceAnimator:
         return perform(contents, speak, self._head, track, options, batch=batch)
 
 
-def _check_speech(audio: Audio) -> None:
+def check_speech(audio: Audio) -> None:
+    """Raise InvalidInputError for sound that is too short or silent."""
     where = audio.path or "the sound"
     if audio.seconds < MIN_SECONDS:
         raise InvalidInputError(
@@ -258,15 +292,17 @@ def _check_speech(audio: Audio) -> None:
         raise InvalidInputError(f"{where}: is silent (below -80 dB throughout): check the recording")
 
 
-def _blocks(samples: Float[np.ndarray, "sample"]) -> Iterator[Float[np.ndarray, "sample"]]:
+def split_blocks(samples: Float[np.ndarray, "sample"]) -> Iterator[Float[np.ndarray, "sample"]]:
+    """Consecutive blocks of five seconds."""
     size = round(_BLOCK_S * RATE)
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
 
 
-def _watched(
+def watched(
     pieces: Iterator[FaceCurves], total: int, callback: ProgressCallback | None, cancel: CancelToken | None
 ) -> Iterator[FaceCurves]:
+    """Pass pieces on, telling how many of `total` frames are done and stopping when asked to."""
     done = 0
     for piece in pieces:
         if cancel is not None:
