@@ -66,7 +66,7 @@ def enliven(
         return Life(blink=np.zeros(0), eyes=np.zeros((0, 2, 2)), head=np.zeros((0, 3)))
     gaze = mood.gaze + options.gaze * _glances(times, seed)
     return Life(
-        blink=_blinks(times, mood, speaking, fps, seed, options.blinks),
+        blink=blink_curve(times, mood, speaking, fps, seed, options.blinks),
         eyes=np.repeat(gaze[:, None], 2, axis=1),
         head=mood.head + options.head * _head(times, mood, speaking, loudness, fps, seed),
     )
@@ -116,7 +116,7 @@ def _at(curve: Float[np.ndarray, "frame"], seconds: np.ndarray, start_s: float, 
     return curve[frame]
 
 
-def _blinks(
+def blink_curve(
     times: Float[np.ndarray, "frame"],
     mood: Mood,
     speaking: Float[np.ndarray, "frame"],
@@ -124,7 +124,10 @@ def _blinks(
     seed: int,
     amount: float,
 ) -> Float[np.ndarray, "frame"]:
-    """Lids falling within 80 ms, resting, and rising over 200 ms, at chance moments thinned to the mood's rate."""
+    """Lids falling within 80 ms, resting, and rising over 200 ms, at chance moments thinned to the mood's rate.
+
+    0 open .. 1 shut. A frame depends on speech from 0.7 s before to 0.2 s after it.
+    """
     lids = np.zeros(len(times))
     cells, chance = _cells(times, _BLINK_CELL_S, seed, _BLINKS, 5)
     moments = (cells + 0.15 + 0.6 * chance[:, 0]) * _BLINK_CELL_S

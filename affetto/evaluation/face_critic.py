@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affetto.acting.pieces import join
 from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
-from affetto.generators.face.performance import FaceOptions, RuleSpeaker, join, perform
+from affetto.generators.face.performance import FaceOptions, RuleSpeaker, perform
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_52, FaceCurves
 from affetto.runtime.device import resolve_device

@@ -5,7 +5,7 @@ Lips, not words, are what it serves: sounds that look alike may share a class, s
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -69,6 +69,11 @@ class TimedPhone:
             raise UsageError(
                 f"phone {self.phone} ends at {self.end:.3f} s, before its start at {self.start:.3f} s"
             )
+
+    def shifted(self, seconds: float) -> "TimedPhone":
+        """The same phone that much later."""
+        release = None if self.release is None else self.release + seconds
+        return replace(self, start=self.start + seconds, end=self.end + seconds, release=release)
 
     @property
     def closure(self) -> tuple[float, float] | None:

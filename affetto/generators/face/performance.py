@@ -16,9 +16,10 @@ from affetto.acting.adapter import FaceEmotion, face_emotion
 from affetto.acting.closure import LipGap, close_lips
 from affetto.acting.expression import LOWER_FACE, express, mood
 from affetto.acting.liveliness import LivelinessOptions, apply_life, enliven
+from affetto.acting.pieces import resampled_pieces
 from affetto.acting.rules import fill_silence, viseme_curves
 from affetto.conditioning.track import EmotionTrack
-from affetto.media.animation.curves import ARKIT_52, ARKIT_INDEX, FaceCurves
+from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
 from affetto.runtime.errors import UsageError
 from affetto.speech.content import CONTENT_FPS, SpeechContent, closure_events
 from affetto.speech.phones import TimedPhone
@@ -26,7 +27,6 @@ from affetto.speech.phones import TimedPhone
 CORE_S = 10.0
 MARGIN_S = liveliness.MARGIN_S
 _SEAM_S = 0.1  # half the cross-fade between windows
-_CHANNELS = len(ARKIT_52) + 3 + 4  # weights, head, eyes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,20 +110,8 @@ def perform(
     `batch` windows go through `speak` together. Holds no more than a few windows at a time.
     """
     windows = _windows(contents, track, options.seed)
-    yield from _resampled(_joined(_played(windows, speak, head, options, batch)), options.fps)
-
-
-def join(pieces: Iterable[FaceCurves], fps: float) -> FaceCurves:
-    """Consecutive pieces as one performance."""
-    held = list(pieces)
-    if not held:
-        return FaceCurves.neutral(0, fps)
-    return FaceCurves(
-        fps=fps,
-        weights=np.concatenate([piece.weights for piece in held]),
-        head=np.concatenate([piece.head for piece in held]),
-        eyes=np.concatenate([piece.eyes for piece in held]),
-    )
+    played = _played(windows, speak, head, options, batch)
+    yield from resampled_pieces(_joined(played), CONTENT_FPS, options.fps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,28 +214,3 @@ def _joined(
         final = stop == len(channels)
         yield channels[start : stop if final else stop - half]
         tail = None if final else channels[stop - half : stop + half]
-
-
-def _resampled(pieces: Iterator[Float[np.ndarray, "frame 59"]], fps: float) -> Iterator[FaceCurves]:
-    held, first, made = np.zeros((0, _CHANNELS), np.float32), 0, 0
-
-    def frames(until: int) -> FaceCurves:
-        position = np.arange(made, until) / fps * CONTENT_FPS - first
-        low = np.clip(position.astype(int), 0, len(held) - 1)
-        share = np.clip(position - low, 0.0, 1.0)[:, None].astype(np.float32)
-        mixed = (1.0 - share) * held[low] + share * held[np.minimum(low + 1, len(held) - 1)]
-        return FaceCurves(
-            fps=fps, weights=mixed[:, :52], head=mixed[:, 52:55], eyes=mixed[:, 55:].reshape(-1, 2, 2)
-        )
-
-    for piece in pieces:
-        held = np.concatenate([held, piece])
-        until = int(np.floor((first + len(held) - 1) / CONTENT_FPS * fps)) if len(held) else made
-        if until > made:
-            yield frames(until)
-            made = until
-            forget = max(0, int(made / fps * CONTENT_FPS) - first - 1)
-            held, first = held[forget:], first + forget
-    total = round((first + len(held)) / CONTENT_FPS * fps)
-    if len(held) and total > made:
-        yield frames(total)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from affetto.acting.pieces import join
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack, as_track
 from affetto.generators.face.motion import MotionModel
-from affetto.generators.face.performance import FaceOptions, RuleSpeaker, Speak, join, perform
+from affetto.generators.face.performance import FaceOptions, RuleSpeaker, Speak, perform
 from affetto.generators.face.speaker import NetworkSpeaker
 from affetto.head.model import HeadModel
 from affetto.head.render import open_renderer, render_curves

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from affetto.acting.pieces import join
 from affetto.conditioning.track import as_track
-from affetto.generators.face.performance import FaceOptions, RuleSpeaker, join, perform
+from affetto.generators.face.performance import FaceOptions, RuleSpeaker, perform
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
 from affetto.runtime.errors import UsageError
