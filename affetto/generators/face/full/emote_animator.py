@@ -15,7 +15,8 @@ from affetto.generators.face.full.emote_weights import load_emote
 from affetto.generators.face.full.flame_curves import FlameCurves, FlameToArkit
 from affetto.generators.face.full.speaker import EmoteMotion, EmoteSpeaker, StreamSpeaker
 from affetto.generators.face.full.style import StyleOptions
-from affetto.generators.face.performance import FaceOptions, join, perform
+from affetto.acting.pieces import join
+from affetto.generators.face.performance import FaceOptions, perform
 from affetto.generators.face.pipeline import (
     FaceAnimation,
     FacePlan,
