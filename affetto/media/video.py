@@ -72,7 +72,7 @@ class VideoWriter:
         self.size = size
         self.fps = Fraction(fps).limit_denominator(1001)
         self.frames = 0
-        self._audio = _playable(audio) if audio is not None else None
+        self._audio = playable(audio) if audio is not None else None
         self._audio_sent = 0
         self._options = {"crf": str(crf), "preset": preset, "threads": "2", "bf": "2"}
         self._overwrite = overwrite
@@ -157,7 +157,7 @@ class VideoWriter:
             self._container.mux(self._sound.encode(None))
 
 
-def _playable(audio: Audio) -> Audio:
+def playable(audio: Audio) -> Audio:
     """The sound as every player takes it: one or two channels at 44.1 or 48 kHz, clipped to -1..1."""
     samples = audio.samples if len(audio.samples) <= 2 else audio.mono()[None]
     audio = Audio(samples=samples, rate=audio.rate).resampled(
