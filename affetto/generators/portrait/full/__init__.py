@@ -1,0 +1,1 @@
+"""The full tier of the talking portrait: DICE-Talk on today's diffusers, loading its authors' weights."""
