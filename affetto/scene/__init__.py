@@ -1,0 +1,1 @@
+"""What a creator wants (a scene), and the director that makes all of it from one emotion track, in sync."""

@@ -1,0 +1,394 @@
+"""`Director`: a scene in, everything it asks for out, all from one emotion track and in sync."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from affetto.conditioning.calibration import Calibration
+from affetto.conditioning.emotion import Emotion
+from affetto.conditioning.track import EmotionTrack
+from affetto.generators.music.pipeline import MusicPiece
+from affetto.generators.music.synth import render as render_score
+from affetto.media.animation.curves import FaceCurves
+from affetto.media.audio import Audio
+from affetto.media.midi import Score
+from affetto.runtime.device import resolve_device
+from affetto.runtime.errors import UsageError
+from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+from affetto.scene import mixing, sync
+from affetto.scene.lines import Line, read_lines
+from affetto.scene.loading import LoadedScene, check_scene, load_scene
+from affetto.scene.model import Scene
+from affetto.scene.performers import Troupe, words_can_be_read
+from affetto.scene.pictures import Performer, Segment, canvas, picture_frames, segments
+from affetto.scene.planning import MODELS, Plan, output_names, plan_scene
+from affetto.scene.recipe import check_inputs
+from affetto.scene.scoring import key_hits, turns
+from affetto.scene.timeline import SpokenLine, Timeline, lay_out
+
+_MEASURED_S = 60.0  # of each speaker that sync is measured on
+_ALIGNED_MS = 15.0  # a face that is later than this on the whole begins earlier
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A critic that chooses among candidates: higher is nearer to what was asked."""
+
+    def voice(self, audio: Audio, source: Audio, track: EmotionTrack) -> float:
+        """How well a converted line follows its track."""
+        ...
+
+    def face(self, curves: FaceCurves, track: EmotionTrack) -> float:
+        """How well a performance follows its track."""
+        ...
+
+    def music(self, score: Score, track: EmotionTrack) -> float:
+        """How well a piece follows its track."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneChunk:
+    """A second or less of a scene as it plays: its frames and the mixed sound under them."""
+
+    start_s: float
+    fps: float
+    frames: UInt8[np.ndarray, "frame row column 3"]
+    sound: Float32[np.ndarray, "2 sample"]
+    rate: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Performance:
+    """All of a scene but its pictures: the timeline, the sounds, the faces, the music, and how well they fit in time."""
+
+    timeline: Timeline
+    stems: Mapping[str, Audio]
+    curves: Mapping[str, FaceCurves]
+    piece: MusicPiece | None
+    music: Audio | None
+    mix: Audio
+    mix_report: mixing.MixReport
+    sync: sync.SyncReport
+    chosen: Mapping[str, int]  # seeds that a judge preferred, by what they made
+    leads: Mapping[str, float]  # seconds by which the emotion of each face was moved earlier, to be in time
+
+
+class Director:
+    """Makes a scene: voice first, then faces that follow it and music that follows the emotion, mixed and measured.
+
+    `judge` with `best_of` above 1 makes several candidates of each voice, face and piece and keeps the one it prefers.
+    """
+
+    def __init__(
+        self,
+        scene: Scene | LoadedScene | str | Path,
+        *,
+        base: str | Path = ".",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        judge: Judge | None = None,
+        best_of: int = 1,
+    ) -> None:
+        if isinstance(scene, (str, Path)):
+            scene = load_scene(scene)
+        elif isinstance(scene, Scene):
+            check_scene(scene, Path(base))
+            scene = LoadedScene(scene=scene, base=Path(base))
+        if best_of > 1 and judge is None:
+            raise UsageError("best_of needs a judge that chooses")
+        if not 1 <= best_of <= 32:
+            raise UsageError(f"best_of must lie in 1..32, got {best_of}")
+        self.loaded = scene
+        self.scene = scene.scene
+        self.device = resolve_device(device)
+        self._judge, self._best_of = judge, best_of
+        calibration = None if self.scene.calibration is None else Calibration.load(scene.base / self.scene.calibration)
+        self.troupe = Troupe(scene=self.scene, device=self.device, dtype=dtype, calibration=calibration)
+        self._performance: Performance | None = None
+        self._unfelt: dict[str, FaceCurves] = {}
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """Every turn with its sound, words and emotion, read (or spoken, or answered) once."""
+        check_inputs(self.loaded)
+        return read_lines(self.scene, self.loaded.base)
+
+    def plan(self) -> Plan:
+        """What will be done: steps, shapes, seconds, memory, models, licences; nothing is made."""
+        return plan_scene(self.scene, self.loaded.base, reads_words=words_can_be_read())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The weights this scene runs."""
+        wanted = ["read"] + (["voice"] if any(s.voice.convert for s in self.scene.speakers.values()) else [])
+        wanted += ["face"] + (["music"] if self.scene.music is not None else [])
+        names = [name for kind in wanted for name in MODELS[kind]]
+        if any(speaker.portrait for speaker in self.scene.speakers.values()):
+            from affetto.scene.portraits import MODELS as PORTRAIT_MODELS
+
+            names += PORTRAIT_MODELS
+        return tuple(names)
+
+    def perform(self, *, callback: ProgressCallback | None = None, cancel: CancelToken | None = None) -> Performance:
+        """Everything but the pictures; made once and kept."""
+        if self._performance is not None:
+            return self._performance
+        watch = _Watch(callback, cancel)
+        chosen: dict[str, int] = dict(self.loaded.seeds)
+        spoken = []
+        for index, line in enumerate(self.lines):
+            watch("voice", index, len(self.lines))
+            spoken.append(self._speak(line, index, chosen, watch))
+        watch("voice", len(self.lines), len(self.lines))
+        timeline = lay_out(self.scene, spoken)
+        leads: dict[str, float] = {}
+        curves = {name: self._play(timeline, name, leads, chosen, watch) for name in timeline.speakers}
+        piece, music = self._compose(timeline, chosen, watch)
+        watch("mix", 0, 1)
+        stems = {
+            name: mixing.stem([(line.start, line.spoken.audio) for line in timeline.of(name)], timeline.seconds)
+            for name in timeline.speakers
+        }
+        bed = self.scene.music
+        mixed, report = mixing.mix(
+            stems,
+            music,
+            volumes={
+                name: (speaker.voice.volume_db, speaker.voice.pan) for name, speaker in self.scene.speakers.items()
+            },
+            music_db=bed.level_db if bed is not None else 0.0,
+            ducking_db=bed.ducking_db if bed is not None else 0.0,
+            lufs=self.scene.loudness,
+        )
+        watch("mix", 1, 1)
+        self._performance = Performance(
+            timeline=timeline,
+            stems=stems,
+            curves=curves,
+            piece=piece,
+            music=music,
+            mix=mixed,
+            mix_report=report,
+            sync=self._measure(timeline, curves, stems, piece, watch),
+            chosen=chosen,
+            leads=leads,
+        )
+        return self._performance
+
+    def _seed(self, what: str, usual: int) -> int:
+        """The seed of one thing; a recipe remembers those that a judge chose."""
+        return self.loaded.seeds.get(what, usual)
+
+    def _speak(self, line: Line, index: int, chosen: dict[str, int], watch: "_Watch") -> SpokenLine:
+        first = self._seed(f"voice {index + 1}", self.scene.seed + 31 * index)
+        made = [
+            self.troupe.speak(line, seed=first + 1009 * take, progress=None, cancel=watch.cancel)
+            for take in range(self._best_of if self.scene.speakers[line.speaker].voice.convert else 1)
+        ]
+        if len(made) == 1 or self._judge is None:
+            return made[0]
+        scores = [self._judge.voice(each.audio, line.audio, each.tracks["voice"]) for each in made]
+        best = int(np.argmax(scores))
+        chosen[f"voice {index + 1}"] = first + 1009 * best
+        return made[best]
+
+    def _play(
+        self, timeline: Timeline, name: str, leads: dict[str, float], chosen: dict[str, int], watch: "_Watch"
+    ) -> FaceCurves:
+        """The face of one speaker. A face is slow to let go of an emotion: what that makes it late, it begins earlier."""
+        part = timeline.cut(_MEASURED_S)
+        frames = round(part.seconds * self.scene.fps)
+        track = timeline.tracks[name, "face"]
+        made: list[FaceCurves] = []
+        for take in range(self._best_of):
+            seed = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * take
+            curves = self.troupe.play(timeline, name, seed=seed, progress=watch.callback, cancel=watch.cancel)
+            if take == 0:
+                calm = EmotionTrack.constant(Emotion.neutral())
+                self._unfelt[name] = self.troupe.play(part, name, seed=seed, track=calm, cancel=watch.cancel)
+                late = sync.pooled([replace(lag, what="face") for lag in sync.face_lags(
+                    curves.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])])  # fmt: skip
+                leads[name] = late[0].milliseconds / 1000 if late and abs(late[0].milliseconds) > _ALIGNED_MS else 0.0
+            if leads[name]:
+                moved = track.shifted(-leads[name])
+                curves = self.troupe.play(
+                    timeline, name, seed=seed, track=moved, progress=watch.callback, cancel=watch.cancel
+                )
+            made.append(curves)
+        if len(made) == 1 or self._judge is None:
+            return made[0]
+        best = int(np.argmax([self._judge.face(each, track) for each in made]))
+        chosen[f"face {name}"] = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * best
+        return made[best]
+
+    def _compose(
+        self, timeline: Timeline, chosen: dict[str, int], watch: "_Watch"
+    ) -> tuple[MusicPiece | None, Audio | None]:
+        if self.scene.music is None:
+            return None, None
+        pieces = [
+            self.troupe.compose(
+                timeline,
+                self.loaded.base,
+                seed=self._seed("music", self.scene.seed) + 1009 * take,
+                progress=watch.callback,
+                cancel=watch.cancel,
+            )
+            for take in range(self._best_of)
+        ]
+        best = 0
+        if len(pieces) > 1 and self._judge is not None:
+            best = int(np.argmax([self._judge.music(piece.score, timeline.music) for piece in pieces]))
+            chosen["music"] = self._seed("music", self.scene.seed) + 1009 * best
+        watch("instruments", 0, 1)
+        sound = render_score(pieces[best].score, rate=mixing.RATE)
+        watch("instruments", 1, 1)
+        return pieces[best], sound
+
+    def _measure(
+        self,
+        timeline: Timeline,
+        curves: Mapping[str, FaceCurves],
+        stems: Mapping[str, Audio],
+        piece: MusicPiece | None,
+        watch: "_Watch",
+    ) -> sync.SyncReport:
+        watch("sync", 0, len(curves))
+        lags = []
+        head = self._head
+        heard_s = 0.0
+        for line in timeline.lines:
+            if heard_s < _MEASURED_S:
+                found = sync.voice_lag(line.spoken)
+                lags += [found] if found is not None else []
+                heard_s += line.spoken.seconds
+        for done, (name, played) in enumerate(curves.items()):
+            part = timeline.cut(_MEASURED_S)
+            frames = round(part.seconds * self.scene.fps)
+            lags += sync.face_lags(played.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])
+            heard = self.troupe.animator.plan(stems[name].sliced(0.0, part.seconds)).content
+            lip = sync.lip_lag(played.sliced(0, frames), heard, head)
+            lags += [lip] if lip is not None else []
+            watch("sync", done + 1, len(curves))
+        keys = key_hits(piece.plan, turns(timeline.music, timeline.seconds)) if piece is not None else []
+        return sync.SyncReport(lags=tuple(sync.pooled(lags)), keys=tuple(keys))
+
+    @cached_property
+    def _head(self):  # noqa: ANN202  the head model, loaded once
+        from affetto.head.model import HeadModel
+
+        return HeadModel.load()
+
+    def segments(self, timeline: Timeline) -> list[Segment]:
+        """Who is seen when."""
+        return segments(timeline, self.scene.fps, everyone=tuple(self.scene.speakers))
+
+    def performers(self, performance: Performance, picture: str) -> dict[str, Performer]:
+        """Everyone who can be seen, as 3D heads (`head`) or portraits (`talking`)."""
+        from affetto.scene.stage import open_performers
+
+        return open_performers(self, performance, picture)
+
+    def stream(
+        self, *, picture: str = "head", callback: ProgressCallback | None = None, cancel: CancelToken | None = None
+    ) -> Iterator[SceneChunk]:
+        """The scene a second at a time, pictures drawn as they are asked for; the sound and the motion are made first."""
+        if picture not in ("head", "talking"):
+            raise UsageError(f"no picture {picture!r}: use head or talking")
+        performance = self.perform(callback=callback, cancel=cancel)
+        plan = self.segments(performance.timeline)
+        size = canvas(plan, (self.scene.size, self.scene.size))
+        held: list[np.ndarray] = []
+        sent = 0
+        frames = picture_frames(self.performers(performance, picture), plan, size)
+        total = round(performance.timeline.seconds * self.scene.fps)
+        for index, frame in enumerate(frames):
+            if cancel is not None:
+                cancel.check()
+            held.append(frame)
+            if len(held) >= self.scene.fps or index + 1 == total:
+                yield self._chunk(performance, held, sent)
+                sent += len(held)
+                held = []
+
+    def _chunk(self, performance: Performance, held: list[np.ndarray], first: int) -> SceneChunk:
+        fps, mix = self.scene.fps, performance.mix
+        start, stop = (round(frame / fps * mix.rate) for frame in (first, first + len(held)))
+        return SceneChunk(
+            start_s=first / fps, fps=fps, frames=np.stack(held), sound=mix.samples[:, start:stop], rate=mix.rate
+        )
+
+    def render(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        callback: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> "SceneRender":
+        """Write every output of the scene into `folder`, its sync report and its recipe."""
+        from affetto.scene.writing import write_scene
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        present = [name for name in output_names(self.scene) if (folder / name).exists()]
+        if present and not overwrite:
+            raise UsageError(f"{folder / present[0]}: already exists: choose another folder or pass overwrite")
+        performance = self.perform(callback=callback, cancel=cancel)
+        files = write_scene(self, performance, folder, _Watch(callback, cancel))
+        return SceneRender(folder=folder, files=tuple(files), performance=performance, scene=self.scene)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SceneRender:
+    """What a render wrote."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    performance: Performance
+    scene: Scene
+
+    def document(self) -> dict[str, Any]:
+        """Plain values for JSON: files, lengths, loudness and sync."""
+        done = self.performance
+        return {
+            "folder": str(self.folder),
+            "files": [path.name for path in self.files],
+            "seconds": round(done.timeline.seconds, 3),
+            "speakers": list(done.timeline.speakers),
+            "emotion": str(done.timeline.course),
+            "loudness_lufs": _round(done.mix_report.loudness_lufs),
+            "true_peak_db": _round(done.mix_report.true_peak_db),
+            "music_lufs": _round(done.mix_report.music_lufs),
+            "key": done.piece.plan.key if done.piece is not None else None,
+            "sync": done.sync.document(),
+            "chosen": dict(done.chosen),
+            "face_leads_ms": {name: _round(1000 * lead) for name, lead in done.leads.items()},
+        }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), 2)
+
+
+class _Watch:
+    """Reports progress and stops on request."""
+
+    def __init__(self, callback: ProgressCallback | None, cancel: CancelToken | None) -> None:
+        self.callback, self.cancel = callback, cancel
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self.cancel is not None:
+            self.cancel.check()
+        if self.callback is not None:
+            self.callback(ProgressEvent(stage=stage, done=done, total=total))
+
+
+Watch = Callable[[str, int, int], None]

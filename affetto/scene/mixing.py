@@ -1,0 +1,174 @@
+"""One sound of many: stems on the timeline, music that steps back for speech, loudness to a target without clipping."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+from numba import njit
+
+from affetto.media.audio import Audio
+from affetto.media.loudness import integrated_loudness, limited, true_peak_db
+
+RATE = 48_000
+CEILING_DB = -1.0
+DIALOGUE_LUFS = -19.0
+"""What each voice is brought to before the mix, so that speakers match."""
+
+_BLOCK = RATE
+_FRAMES = 100  # values a second of the ducking gain
+_PRESENT_DB = -38.0  # against the loudest moments: above, someone speaks
+_ATTACK_S, _RELEASE_S, _AHEAD_S = 0.12, 0.55, 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixReport:
+    """What the mix measures."""
+
+    loudness_lufs: float
+    true_peak_db: float
+    speech_lufs: float
+    music_lufs: float | None
+    ducking_db: float  # how much softer the music is while someone speaks, mean
+
+
+def blocks(samples: Float32[np.ndarray, "channel sample"]) -> Iterator[np.ndarray]:
+    """The sound a second at a time."""
+    for start in range(0, samples.shape[1], _BLOCK):
+        yield samples[:, start : start + _BLOCK]
+
+
+def stem(parts: Sequence[tuple[float, Audio]], seconds: float) -> Audio:
+    """Mono sound of `seconds` at 48 kHz with each part from its second on; parts that overlap add up."""
+    total = round(seconds * RATE)
+    samples = np.zeros((1, total), np.float32)
+    for start, audio in parts:
+        sound = audio.resampled(RATE).mono()
+        first = round(start * RATE)
+        count = min(len(sound), total - first)
+        if count > 0:
+            samples[0, first : first + count] += sound[:count]
+    return Audio(samples=samples, rate=RATE)
+
+
+def levelled(audio: Audio, lufs: float) -> Audio:
+    """The sound at a loudness; silence stays as it is."""
+    found = integrated_loudness(blocks(audio.samples), audio.rate)
+    if not np.isfinite(found):
+        return audio
+    factor = np.float32(10.0 ** ((lufs - found) / 20.0))
+    return Audio(samples=audio.samples * factor, rate=audio.rate)
+
+
+def mix(
+    voices: Mapping[str, Audio],
+    music: Audio | None,
+    *,
+    volumes: Mapping[str, tuple[float, float]],
+    music_db: float,
+    ducking_db: float,
+    lufs: float,
+) -> tuple[Audio, MixReport]:
+    """Stereo at 48 kHz of voices (mono stems as long as the timeline) and music, at `lufs`, true peaks under -1 dBTP.
+
+    `volumes` gives dB and pan (-1..1) of each voice. The music lies `music_db` against the voices where nobody speaks
+    and `ducking_db` lower where someone does; its own loudness is levelled first.
+    """
+    length = max(audio.samples.shape[1] for audio in voices.values())
+    speech = np.zeros((2, length), np.float32)
+    for name, audio in voices.items():
+        volume, pan = volumes.get(name, (0.0, 0.0))
+        even = levelled(audio, DIALOGUE_LUFS + volume).samples[0]
+        angle = (pan + 1.0) * np.pi / 4.0
+        gains = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)]) / np.sqrt(2.0)
+        for channel in range(2):
+            speech[channel, : len(even)] += np.float32(gains[channel]) * even
+    speech_lufs = integrated_loudness(blocks(speech), RATE)
+    whole, music_lufs, ducked = speech, None, 0.0
+    if music is not None:
+        reference = speech_lufs if np.isfinite(speech_lufs) else DIALOGUE_LUFS
+        bed = _bed(levelled(music.resampled(RATE), reference + music_db), length)
+        gain = ducking_gain(speech, ducking_db)
+        ducked = _apply(bed, gain)
+        music_lufs = integrated_loudness(blocks(bed), RATE)
+        whole = speech + bed
+    mixed, peak = mastered(whole, lufs)
+    report = MixReport(
+        loudness_lufs=integrated_loudness(blocks(mixed), RATE),
+        true_peak_db=peak,
+        speech_lufs=speech_lufs,
+        music_lufs=music_lufs,
+        ducking_db=ducked,
+    )
+    return Audio(samples=mixed, rate=RATE), report
+
+
+def _bed(music: Audio, length: int) -> Float32[np.ndarray, "2 sample"]:
+    """Music as two channels of the timeline's length, faded where it is cut."""
+    samples = music.samples if len(music.samples) == 2 else np.repeat(music.mono()[None], 2, axis=0)
+    bed = np.zeros((2, length), np.float32)
+    count = min(length, samples.shape[1])
+    bed[:, :count] = samples[:, :count]
+    if samples.shape[1] > length:
+        fade = min(round(0.4 * RATE), length)
+        bed[:, length - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32) ** 2
+    return bed
+
+
+def ducking_gain(speech: Float32[np.ndarray, "channel sample"], amount_db: float) -> Float[np.ndarray, "frame"]:
+    """The gain in dB, 100 values a second, that music takes under speech: 0 where nobody speaks, `-amount_db` under it.
+
+    It falls before the words and rises slowly after them, so that it is not heard to move.
+    """
+    size = RATE // _FRAMES
+    count = -(-speech.shape[1] // size)
+    padded = np.zeros(count * size, np.float32)
+    padded[: speech.shape[1]] = np.square(speech).mean(axis=0)
+    level = 10.0 * np.log10(padded.reshape(count, size).mean(axis=1) + 1e-12)
+    loudest = float(np.percentile(level, 99)) if count else 0.0
+    here = (level > max(loudest + _PRESENT_DB, -65.0)).astype(np.float64)
+    ahead = round(_AHEAD_S * _FRAMES)
+    here = np.concatenate([here[ahead:], np.zeros(min(ahead, count))])[:count]
+    smooth = _follow(here, 1.0 - np.exp(-1.0 / (_ATTACK_S * _FRAMES)), 1.0 - np.exp(-1.0 / (_RELEASE_S * _FRAMES)))
+    return -amount_db * smooth
+
+
+@njit(cache=True, nogil=True)
+def _follow(values: np.ndarray, rise: float, fall: float) -> np.ndarray:
+    out = np.empty_like(values)
+    now = 0.0
+    for index in range(len(values)):
+        now += (rise if values[index] > now else fall) * (values[index] - now)
+        out[index] = now
+    return out
+
+
+def _apply(bed: Float32[np.ndarray, "2 sample"], gain_db: Float[np.ndarray, "frame"]) -> float:
+    """Turn the bed down in place; returns the mean reduction in dB where there is any."""
+    factor = 10.0 ** (gain_db / 20.0)
+    size = RATE // _FRAMES
+    marks = (np.arange(len(factor)) + 0.5) * size
+    for start in range(0, bed.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, bed.shape[1])
+        bed[:, start:stop] *= np.interp(np.arange(start, stop), marks, factor).astype(np.float32)
+    active = gain_db < -0.5
+    return float(-gain_db[active].mean()) if active.any() else 0.0
+
+
+def mastered(
+    samples: Float32[np.ndarray, "channel sample"], lufs: float
+) -> tuple[Float32[np.ndarray, "channel sample"], float]:
+    """The sound at `lufs` with true peaks under -1 dBTP, and its true peak; what limiting takes away is made up for."""
+    found = integrated_loudness(blocks(samples), RATE)
+    if not np.isfinite(found):
+        return samples, true_peak_db(samples)
+    gain_db = lufs - found
+    out = samples
+    for _ in range(4):
+        loud = samples * np.float32(10.0 ** (gain_db / 20.0))
+        out = np.concatenate(list(limited(blocks(loud), RATE, ceiling_db=CEILING_DB)), axis=1)
+        missing = lufs - integrated_loudness(blocks(out), RATE)
+        if abs(missing) < 0.05:
+            break
+        gain_db += missing
+    return out, max(true_peak_db(part) for part in blocks(out))

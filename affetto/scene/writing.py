@@ -1,0 +1,148 @@
+"""Writing what a director made: sounds, curves, videos, subtitles, edit lists, contact sheet, sync report, recipe."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+from affetto.media.animation.files import save_curves
+from affetto.media.audio import Audio, save_audio
+from affetto.media.midi import save_midi
+from affetto.media.video import VideoWriter
+from affetto.scene.edit_lists import MediaFiles, write_edit_lists
+from affetto.scene.exports import write_subtitles, write_track
+from affetto.scene.performers import person
+from affetto.scene.pictures import canvas, picture_frames
+from affetto.scene.recipe import recipe_document, settled, write_recipe
+from affetto.scene.sheet import SHEET_FRAMES, draw_sheet, moments
+
+if TYPE_CHECKING:
+    from affetto.scene.director import Director, Performance, Watch
+
+Frame = UInt8[np.ndarray, "row column 3"]
+
+
+def write_scene(director: "Director", performance: "Performance", folder: Path, watch: "Watch") -> list[Path]:
+    """Everything the scene asks for, and the names of the files in the order they were written."""
+    scene, timeline = director.scene, performance.timeline
+    written = _sounds(director, performance, folder)
+    for name, curves in performance.curves.items():
+        suffix = f"-{name}" if len(scene.speakers) > 1 else ""
+        if scene.wants("curves"):
+            written.append(save_curves(folder / f"face{suffix}.csv", curves))
+        if scene.wants("mesh"):
+            mesh = person(scene.speakers[name].head).mesh
+            written.append(save_curves(folder / f"face{suffix}.glb", curves, mesh=mesh))
+    videos, frames = _videos(director, performance, folder, watch)
+    written += videos
+    if scene.wants("subtitles"):
+        written += write_subtitles(folder, timeline)
+    if scene.wants("track"):
+        score = performance.piece.score if performance.piece is not None else None
+        written += write_track(folder, timeline.course, timeline.seconds, scene.fps, score)
+    if scene.wants("timeline"):
+        written += write_edit_lists(folder, timeline, _media(director, written), scene.fps, scene.title)
+    if scene.wants("sheet"):
+        written.append(draw_sheet(folder / "sheet.png", scene, performance, frames))
+    written.append(performance.sync.save(folder / "sync.json"))
+    document = recipe_document(
+        settled(scene, director.lines),
+        director.loaded,
+        folder,
+        written,
+        models=director.models,
+        seeds=performance.chosen,
+        device=director.device.type,
+    )
+    written.append(write_recipe(folder / "recipe.json", document))
+    return written
+
+
+def _sounds(director: "Director", performance: "Performance", folder: Path) -> list[Path]:
+    scene = director.scene
+    written = []
+    if scene.wants("voice"):
+        for name, stem in performance.stems.items():
+            suffix = f"-{name}" if len(scene.speakers) > 1 else ""
+            written.append(save_audio(folder / f"voice{suffix}.wav", _unclipped(stem), subtype="PCM_24"))
+    if performance.piece is not None and performance.music is not None:
+        if scene.wants("score"):
+            save_midi(folder / "score.mid", performance.piece.score)
+            written.append(folder / "score.mid")
+        if scene.wants("music"):
+            written.append(save_audio(folder / "music.wav", _unclipped(performance.music), subtype="PCM_24"))
+    if scene.wants("mix"):
+        written.append(save_audio(folder / "mix.wav", performance.mix, subtype="PCM_24"))
+    return written
+
+
+def _unclipped(audio: Audio) -> Audio:
+    peak = float(np.abs(audio.samples).max(initial=0.0))
+    return audio if peak <= 0.99 else Audio(samples=audio.samples * np.float32(0.99 / peak), rate=audio.rate)
+
+
+def _media(director: "Director", written: list[Path]) -> MediaFiles:
+    names = {path.name for path in written}
+    many = len(director.scene.speakers) > 1
+    voices = {name: f"voice-{name}.wav" if many else "voice.wav" for name in director.scene.speakers}
+    video = next((name for name in ("video.mp4", "talking.mp4", "head.mp4") if name in names), None)
+    return MediaFiles(
+        video=video,
+        voices={name: file for name, file in voices.items() if file in names},
+        music="music.wav" if "music.wav" in names else None,
+    )
+
+
+def _videos(
+    director: "Director", performance: "Performance", folder: Path, watch: "Watch"
+) -> tuple[list[Path], dict[str, list[Frame]]]:
+    """The videos of a scene, every picture drawn once, and the frames of the contact sheet by kind of picture."""
+    scene, timeline = director.scene, performance.timeline
+    plan = director.segments(timeline)
+    width, height = canvas(plan, (scene.size, scene.size))
+    portraits = all(scene.speakers[name].portrait is not None for name in performance.curves)
+    kinds = [kind for kind in ("talking", "head") if scene.wants(kind)]
+    if scene.wants("video"):
+        kinds = ["talking", "head"] if portraits else ["head"]
+    total = round(timeline.seconds * scene.fps)
+    marks = moments(timeline, scene.fps)
+    shown: dict[str, list[Frame]] = {kind: [] for kind in kinds}
+    if not kinds:
+        if not scene.wants("sheet"):
+            return [], {}
+        shown["head"] = list(_single_frames(director, performance, marks, (width, height)))
+        return [], shown
+    files = {kind: (width, height) for kind in kinds if scene.wants(kind)}
+    if scene.wants("video"):
+        files["video"] = (width * len(kinds), height)
+    with contextlib.ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(VideoWriter(folder / f"{name}.mp4", size, scene.fps, performance.mix))
+            for name, size in files.items()
+        }
+        streams = [picture_frames(director.performers(performance, kind), plan, (width, height)) for kind in kinds]
+        for index, together in enumerate(zip(*streams, strict=True)):
+            for kind, frame in zip(kinds, together, strict=True):
+                if kind in writers:
+                    writers[kind].write(frame)
+                if index in marks:
+                    shown[kind].append(frame)
+            if "video" in writers:
+                writers["video"].write(np.concatenate(together, axis=1))
+            watch("pictures", index + 1, total)
+    return [folder / f"{name}.mp4" for name in files], shown
+
+
+def _single_frames(
+    director: "Director", performance: "Performance", marks: list[int], size: tuple[int, int]
+) -> Iterator[Frame]:
+    """The frames of the contact sheet alone, where no video is wanted."""
+    performers = director.performers(performance, "head")
+    plan = director.segments(performance.timeline)
+    for mark in marks[:SHEET_FRAMES]:
+        segment = next(each for each in plan if each.start <= mark < each.stop)
+        one = type(segment)(start=mark, stop=mark + 1, names=segment.names)
+        yield from picture_frames(performers, [one], size)
