@@ -15,19 +15,19 @@ _ALONE = (*LOOKS, ARKIT_INDEX["tongueOut"])
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How strongly each wish counts, as shares of the shapes' mean squared size."""
+    """How strongly each wish counts, in units of a shape's own squared size, so that small shapes are not starved."""
 
-    sparse: float = 0.004  # L1: fewer shapes that say the same
-    smooth: float = 0.02  # squared change from frame to frame
-    even: float = 0.004  # squared difference of left and right
-    steps: int = 300
+    sparse: float = 0.01  # L1: fewer shapes that say the same; a shape alone loses half of this
+    smooth: float = 0.1  # squared change from frame to frame
+    even: float = 0.02  # squared difference of left and right
+    steps: int = 200
 
 
 class ArkitFit:
     """Solves for weights 0..1 with `mouthClose` at most `jawOpen`; gaze and tongue stay 0, FLAME has neither.
 
-    min |B w - d|^2 + a sum w + b |w_t - w_t-1|^2 + c |w_left - w_right|^2, by accelerated projected gradients (Beck and
-    Teboulle 2009) over all frames of a clip at once.
+    min |B w - d|^2 + a sum w + b |w_t - w_t-1|^2 + c |w_left - w_right|^2, every shape scaled to the same size, by
+    accelerated projected gradients (Beck and Teboulle 2009) over all frames of a clip at once.
     """
 
     def __init__(
@@ -39,13 +39,17 @@ class ArkitFit:
         """`deltas` are what each shape adds to the vertices, `weight` how much each vertex counts."""
         self.options = options or FitOptions()
         count = np.ones(deltas.shape[1]) if weight is None else np.asarray(weight, np.float64)
-        self._weight = (count / max(count.sum(), 1e-12)).astype(np.float32)
-        self._basis = deltas * self._weight[None, :, None]
+        share = (count / max(count.sum(), 1e-12)).astype(np.float32)
+        self._basis = deltas * share[None, :, None]
         gram = einsum(self._basis, deltas, "a v xyz, b v xyz -> a b").astype(np.float64)
-        self._allowed = np.diag(gram) > 1e-12 * max(np.diag(gram).max(), 1e-30)
+        self._size = np.sqrt(np.diag(gram))
+        self._allowed = self._size > 1e-4 * max(float(self._size.max()), 1e-30)
         self._allowed[list(_ALONE)] = False
-        self._scale = float(np.diag(gram)[self._allowed].mean()) if self._allowed.any() else 1.0
-        self._quadratic = gram + self.options.even * self._scale * _evenness()
+        self._size[~self._allowed] = 1.0
+        scaled = gram / self._size[:, None] / self._size
+        scaled[~self._allowed] = scaled[:, ~self._allowed] = 0.0
+        self._quadratic = scaled + self.options.even * _evenness()
+        self._rate = 1.0 / (float(np.linalg.eigvalsh(self._quadratic)[-1]) + 4.0 * self.options.smooth)
 
     def project(self, moved: Float[np.ndarray, "frame vertex 3"]) -> Float[np.ndarray, "frame 52"]:
         """The scalar products with every shape: all that the solution needs to know of a stretch of frames."""
@@ -54,27 +58,28 @@ class ArkitFit:
 
     def solve(self, projected: Float[np.ndarray, "frame 52"]) -> Float32[np.ndarray, "frame 52"]:
         """The weights of consecutive frames."""
-        wish = np.asarray(projected, np.float64) - self.options.sparse * self._scale / 2
-        smooth = self.options.smooth * self._scale
-        rate = 1.0 / (np.linalg.eigvalsh(self._quadratic)[-1] + 4.0 * smooth)
-        weights = np.zeros_like(wish)
-        ahead, momentum = weights, 1.0
-        for _ in range(self.options.steps):
-            slope = ahead @ self._quadratic - wish + smooth * _roughness(ahead)
-            new = self._bounded(ahead - rate * slope)
+        options = self.options
+        wish = np.asarray(projected, np.float64) / self._size - options.sparse / 2.0 * self._size
+        amounts = np.zeros_like(wish)  # weights times the sizes of their shapes
+        ahead, momentum = amounts, 1.0
+        for _ in range(options.steps):
+            slope = ahead @ self._quadratic - wish + options.smooth * _roughness(ahead)
+            new = self._bounded(ahead - self._rate * slope)
             following = (1.0 + np.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
-            ahead = new + (momentum - 1.0) / following * (new - weights)
-            weights, momentum = new, following
+            ahead = new + (momentum - 1.0) / following * (new - amounts)
+            amounts, momentum = new, following
+        weights = amounts / self._size
+        weights[:, _CLOSE] = np.minimum(weights[:, _CLOSE], weights[:, _OPEN])
         return weights.astype(np.float32)
 
-    def _bounded(self, weights: Float[np.ndarray, "frame 52"]) -> Float[np.ndarray, "frame 52"]:
-        """The nearest allowed weights."""
-        bounded = np.where(self._allowed, weights, 0.0)
-        mean = (bounded[:, _CLOSE] + bounded[:, _OPEN]) / 2.0
-        crossed = bounded[:, _CLOSE] > bounded[:, _OPEN]
+    def _bounded(self, amounts: Float[np.ndarray, "frame 52"]) -> Float[np.ndarray, "frame 52"]:
+        """Close to the nearest allowed amounts: within 0..1, and the lips no more closed than the jaw is open."""
+        bounded = np.where(self._allowed, amounts, 0.0)
         if self._allowed[_CLOSE] and self._allowed[_OPEN]:
-            bounded[crossed, _CLOSE] = bounded[crossed, _OPEN] = mean[crossed]
-        return np.clip(bounded, 0.0, 1.0)
+            normal = np.array([1.0 / self._size[_CLOSE], -1.0 / self._size[_OPEN]])
+            over = np.maximum(bounded[:, [_CLOSE, _OPEN]] @ normal, 0.0) / (normal @ normal)
+            bounded[:, [_CLOSE, _OPEN]] -= over[:, None] * normal
+        return np.clip(bounded, 0.0, self._size)
 
 
 def _evenness() -> Float[np.ndarray, "52 52"]:

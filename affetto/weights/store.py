@@ -99,14 +99,24 @@ def check_safetensors(path: Path) -> None:
         head = file.read(64)
     if size >= 10 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return
+    refuse_impostors(path, head)
     mend = "delete it and download it again"
-    if head.startswith(b"version https://git-lfs"):
-        raise InvalidInputError(f"{path}: is a git-lfs pointer, not the weights: {mend}")
-    if head.lstrip()[:1] == b"<":
-        raise InvalidInputError(f"{path}: is a web page, not weights: {mend}")
     if head[:2] == b"PK" or head[:1] == b"\x80":
         raise InvalidInputError(f"{path}: is a pickled checkpoint: only safetensors are read")
     raise InvalidInputError(f"{path}: is not a complete safetensors file: {mend}")
+
+
+def refuse_impostors(path: Path, head: bytes) -> None:
+    """Raise `InvalidInputError` when a file beginning with `head` is what comes in place of weights when a download fails."""
+    mend = "delete it and download it again"
+    if not head:
+        raise InvalidInputError(f"{path}: is empty: {mend}")
+    if head.startswith(b"version https://git-lfs"):
+        raise InvalidInputError(f"{path}: is a git-lfs pointer, not the weights: {mend} (with git lfs pull)")
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
+        raise InvalidInputError(f"{path}: is a web page, not weights: {mend}")
+    if head.lstrip()[:1] == b"{" and head.lstrip()[1:2] in (b'"', b"\n", b" "):
+        raise InvalidInputError(f"{path}: is a text (JSON), perhaps a server's error, not weights: {mend}")
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -1,17 +1,19 @@
 """Weight files as torch tensors, and the tensors of other people's checkpoints."""
 
-import pickle
-import zipfile
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from affetto.runtime.errors import InvalidInputError
-from affetto.weights.store import check_safetensors, weight_path
+from affetto.weights import unpickle
+from affetto.weights.store import check_safetensors, refuse_impostors, weight_path
 
 
 def load_tensors(
@@ -28,46 +30,55 @@ def load_tensors(
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a torch checkpoint, by the names they have there.
+    """The tensors of a .safetensors file or of a pickled checkpoint, by the names they have there.
 
-    A checkpoint is read without running anything in it: only tensors, numbers and plain containers are allowed. Tensors
-    inside one enclosing entry (`generator`, `state_dict`, `model`, `best_state`) are found. Raises InvalidInputError.
+    Nothing in a pickle runs: a process of its own, bounded in memory and time, copies the numbers out of it (see
+    `unpickle`). Tensors inside one enclosing entry (`generator`, `state_dict`, `model`, `best_state`) are found. Raises
+    InvalidInputError for pointers, web pages, compressed archives, pickles that name anything unusual, and damage.
     """
     path = Path(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file: check the path")
     with path.open("rb") as file:
-        head = file.read(9)
+        head = file.read(64)
     if head[8:9] == b"{" or path.suffix == ".safetensors":
         check_safetensors(path)
+        return _held(path)
+    refuse_impostors(path, head)
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / "copied.safetensors"
+        _copy_out(path, copied)
+        return _in_order(copied)
+
+
+def _copy_out(path: Path, target: Path) -> None:
+    """Run `unpickle` on a file in a process without our packages, environment or terminal."""
+    program = Path(unpickle.__file__)
+    command = [sys.executable, "-I", "-S", "-B", str(program), str(path.absolute()), str(target)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env={}, check=False)
+    if done.returncode == 0:
+        return
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    reason = lines[-1][:200] if done.returncode == 3 and lines else "it takes more memory or time than it may"
+    raise InvalidInputError(f"{path}: {reason}: download it again from its publisher")
+
+
+def _in_order(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that `unpickle` wrote; those with strides are put in order."""
+    with safe_open(path, framework="pt") as file:
+        strided = json.loads((file.metadata() or {}).get("strided", "{}"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, (shape, stride) in strided.items():
+        tensors[name] = tensors[name].as_strided(shape, stride).contiguous()
+    return tensors
+
+
+def _held(path: Path) -> dict[str, Tensor]:
+    try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-    ) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InvalidInputError(
-            f"{path}: is no checkpoint of tensors alone ({reason}): download it again"
-        ) from error
-    return _tensors_in(held, path)
-
-
-def _tensors_in(held: Any, path: Path) -> dict[str, Tensor]:
-    for inside in ("generator", "state_dict", "model", "best_state"):
-        if isinstance(held, Mapping) and isinstance(held.get(inside), Mapping):
-            held = held[inside]
-    if isinstance(held, Mapping):
-        tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
-    raise InvalidInputError(f"{path}: holds no named tensors: give the checkpoint itself")
+    except SafetensorError as error:
+        raise InvalidInputError(f"{path}: is damaged ({error}): delete it and download it again") from error
 
 
 def check_layout(
