@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from affetto.conditioning.emotion import Emotion
     from affetto.conditioning.track import EmotionTrack
     from affetto.generators.face.pipeline import FaceAnimator
+    from affetto.generators.music.pipeline import MusicComposer
     from affetto.generators.voice.pipeline import VoiceConverter
     from affetto.head.model import HeadModel
     from affetto.media.animation.curves import FaceCurves
@@ -21,6 +22,7 @@ _HOMES = {
     "FaceAnimator": "affetto.generators.face.pipeline",
     "FaceCurves": "affetto.media.animation.curves",
     "HeadModel": "affetto.head.model",
+    "MusicComposer": "affetto.generators.music.pipeline",
     "VoiceConverter": "affetto.generators.voice.pipeline",
     "load_audio": "affetto.media.audio",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "FaceAnimator",
     "FaceCurves",
     "HeadModel",
+    "MusicComposer",
     "VoiceConverter",
     "__version__",
     "load_audio",

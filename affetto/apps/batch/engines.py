@@ -1,0 +1,121 @@
+"""What a worker does with a job: load the generator once, run it, write the output and the recipe beside it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import affetto
+from affetto.apps.batch.plan import PlannedJob
+from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, TalkJob, VoiceJob
+from affetto.runtime.files import atomic_path
+from affetto.runtime.progress import CancelToken, ProgressCallback
+from affetto.weights.store import sha256_of
+
+RECIPE_SUFFIX = ".recipe.json"
+
+
+class Workshop:
+    """The generators of one process: each is loaded when a job first needs it, and kept."""
+
+    def __init__(self, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._where = {"device": device, "dtype": dtype}
+        self._loaded: dict[str, Any] = {}
+
+    def make(
+        self, job: PlannedJob, target: Path, *, progress: ProgressCallback, cancel: CancelToken
+    ) -> dict[str, Any]:
+        """Write the job's output to `target` and its recipe beside it; what the output is, for the store."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        makers: dict[type[JobSpec], Callable[..., None]] = {
+            FaceJob: self._face, VoiceJob: self._voice, MusicJob: self._music, TalkJob: self._talk,
+        }  # fmt: skip
+        makers[type(job.spec)](job.spec, job.seed, target, progress, cancel)
+        described = describe_file(target)
+        with atomic_path(recipe_path(target)) as temporary:
+            recipe = job_recipe(job) | {"file": {"name": target.name, "sha256": described["sha256"]}}
+            temporary.write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return described
+
+    def _generator(self, name: str) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = getattr(affetto, name).from_pretrained("embedded", **self._where)
+        return self._loaded[name]
+
+    def _face(
+        self, spec: FaceJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
+    ) -> None:
+        options = spec.model_dump(
+            include={"fps", "text", "language", "articulation", "head_motion", "blinks", "gaze"}
+        )
+        animation = self._generator("FaceAnimator")(
+            spec.audio, spec.emotion, seed=seed, callback_on_step_end=progress, cancel=cancel, **options
+        )
+        animation.save(target, size=spec.size, overwrite=True, progress=progress, cancel=cancel)
+
+    def _voice(
+        self, spec: VoiceJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
+    ) -> None:
+        options = spec.model_dump(include={"bank", "strength", "level", "keep_timing", "steps"})
+        conversion = self._generator("VoiceConverter")(
+            spec.audio, spec.emotion, seed=seed, callback_on_step_end=progress, cancel=cancel, **options
+        )
+        conversion.save(target, overwrite=True)
+
+    def _music(
+        self, spec: MusicJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
+    ) -> None:
+        options = spec.model_dump(
+            include={"like", "mode", "seconds", "bars", "key", "tempo", "metre", "ensemble", "loop", "ending"}
+        )
+        piece = self._generator("MusicComposer")(
+            spec.emotion, seed=seed, callback_on_step_end=progress, cancel=cancel, **options
+        )
+        piece.save(target)
+
+    def _talk(
+        self, spec: TalkJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
+    ) -> None:
+        options = spec.model_dump(
+            include={
+                "motion",
+                "fps",
+                "size",
+                "audio_guidance",
+                "emotion_guidance",
+                "head_motion",
+                "blinks",
+                "gaze",
+            },
+            exclude_none=True,
+        )
+        video = self._generator("TalkingHead")(
+            spec.portrait,
+            spec.audio,
+            spec.emotion,
+            seed=seed,
+            callback_on_step_end=progress,
+            cancel=cancel,
+            **options,
+        )
+        video.save(target, overwrite=True, progress=progress, cancel=cancel)
+
+
+def recipe_path(target: Path) -> Path:
+    """Where the recipe of an output lies."""
+    return target.with_name(target.name + RECIPE_SUFFIX)
+
+
+def job_recipe(job: PlannedJob) -> dict[str, Any]:
+    """All that makes the same output again, as a line of a manifest and what it was made with."""
+    return {
+        "affetto": affetto.__version__,
+        "job": job.spec.model_dump(mode="json", exclude_none=True) | {"seed": job.seed},
+        "key": job.key,
+    }
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size, time of change and SHA-256 of a file: by these a later run knows it again."""
+    stat = path.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256_of(path)}

@@ -1,0 +1,126 @@
+"""A worker process: takes jobs from a pipe, one at a time, with its models kept loaded, and tells how they go."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from affetto.apps.batch.plan import PlannedJob
+from affetto.runtime.errors import CancelledError
+from affetto.runtime.progress import CancelToken, ProgressEvent
+
+if TYPE_CHECKING:
+    from affetto.apps.batch.engines import Workshop
+
+BEAT_S = 1.0
+_PROGRESS_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """What became of a job, or where it is. `lost` means that its worker died or had to be killed."""
+
+    kind: Literal["progress", "done", "failed", "lost", "cancelled"]
+    output: str
+    stage: str = ""
+    fraction: float | None = None
+    file: dict[str, Any] | None = None
+    error: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A job for a worker, and where its output goes."""
+
+    job: PlannedJob
+    target: Path
+
+
+def serve(pipe: Connection, *, device: str, dtype: str, threads: int) -> None:
+    """Work on `Order`s from `pipe` until it closes or None arrives; "cancel" stops the current one.
+
+    Sends `JobEvent`s, and a float (the clock) every second as a sign of life.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+    line = _Line(pipe)
+    tokens: dict[str, CancelToken] = {}
+    threading.Thread(target=_listen, args=(pipe, orders, tokens), daemon=True).start()
+    threading.Thread(target=_beat, args=(line,), daemon=True).start()
+
+    from affetto.apps.batch.engines import Workshop  # after the thread counts are set
+
+    workshop = Workshop(device=device, dtype=dtype)
+    while (order := orders.get()) is not None:
+        token = tokens.setdefault("current", CancelToken())
+        line.send(worked(order, workshop, line.send, token))
+        tokens.pop("current", None)
+
+
+class _Line:
+    """The sending end of a pipe that several threads share."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def send(self, message: "JobEvent | float") -> None:
+        with self._lock:
+            try:
+                self._pipe.send(message)
+            except (BrokenPipeError, OSError):  # whoever gave the orders is gone: so is the reason to work
+                os._exit(0)
+
+
+def _listen(
+    pipe: Connection, orders: "queue.SimpleQueue[Order | None]", tokens: dict[str, CancelToken]
+) -> None:
+    while True:
+        try:
+            message = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        if message == "cancel":
+            tokens.setdefault("current", CancelToken()).cancel()
+        else:
+            orders.put(message)
+            if message is None:
+                return
+
+
+def _beat(line: _Line) -> None:
+    while True:
+        line.send(time.time())
+        time.sleep(BEAT_S)
+
+
+def worked(
+    order: Order, workshop: "Workshop", report: Callable[[JobEvent], None], token: CancelToken
+) -> JobEvent:
+    """How one job ended; `report` hears where it is, at most five times a second."""
+    from affetto.apps.cli import explain
+
+    output = order.job.spec.output
+    last = 0.0
+
+    def progress(event: ProgressEvent) -> None:
+        nonlocal last
+        token.check()
+        if time.monotonic() - last >= _PROGRESS_S:
+            last = time.monotonic()
+            report(JobEvent(kind="progress", output=output, stage=event.stage, fraction=event.fraction))
+
+    try:
+        file = workshop.make(order.job, order.target, progress=progress, cancel=token)
+    except CancelledError:
+        return JobEvent(kind="cancelled", output=output)
+    except Exception as error:  # noqa: BLE001  a job's failure must not end the worker
+        message, code = explain(error)
+        return JobEvent(kind="failed", output=output, error=message, exit_code=code)
+    return JobEvent(kind="done", output=output, file=file)
