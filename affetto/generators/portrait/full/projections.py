@@ -1,5 +1,7 @@
 """DICE-Talk's small networks: emotion prior to tokens, speech states to tokens, face mask to features."""
 
+import itertools
+
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -13,7 +15,7 @@ from affetto.conditioning.bank import BankConfig, BankMode, BankOutput, EmotionB
 class EmotionModel(ModelMixin, ConfigMixin):
     """Emotion priors in, tokens out, through the shared `EmotionBank`; and the discriminator used in training.
 
-    With the default sizes it is DICE-Talk's `emo_model` (arXiv 2504.18087); `modes` are those of the bank.
+    With the default sizes it is DICE-Talk's `emo_model` (arXiv 2504.18087). `features` 0 leaves the discriminator out.
     """
 
     @register_to_config
@@ -33,7 +35,7 @@ class EmotionModel(ModelMixin, ConfigMixin):
                 inputs=inputs, width=width, codes=codes, tokens=tokens, heads=heads, topk=min(4, codes)
             )
         )
-        self.classifier = EmotionDiscriminator(features, classes)
+        self.classifier = EmotionDiscriminator(features, classes) if features else None
 
     def forward(
         self,
@@ -90,7 +92,7 @@ class PoseGuider(ModelMixin, ConfigMixin):
         super().__init__()
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for inner, outer in zip(widths[:-1], widths[1:], strict=True):
+        for inner, outer in itertools.pairwise(widths):
             self.blocks.append(nn.Conv2d(inner, inner, 3, padding=1))
             self.blocks.append(nn.Conv2d(inner, outer, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)

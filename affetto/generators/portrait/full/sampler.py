@@ -1,7 +1,7 @@
 """Denoising a clip of any length: windows that move, guided branches, features kept between steps."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -20,8 +20,8 @@ class Schedule:
     """How a clip is denoised. `reuse_every` 1 computes every step in full; n keeps the deep features for n - 1 steps."""
 
     steps: int = 25
-    windows: WindowPlan = WindowPlan()
-    guidance: Guidance = Guidance()
+    windows: WindowPlan = field(default_factory=WindowPlan)
+    guidance: Guidance = field(default_factory=Guidance)
     reuse_every: int = 1
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class Denoising:
     def step(self, number: int, pool: Pool, cut: Cut) -> Noisy:
         """The latents after step `number` (they are kept, too)."""
         time = self.scheduler.timesteps[number]
-        self.scheduler._step_index = None  # noqa: SLF001  a repeated step must find its place again
+        self.scheduler._step_index = None  # a repeated step must find its place again
         noisy = self.scheduler.scale_model_input(self.latents, time)
         fresh = number % self.schedule.reuse_every == 0
         predictions, deep = self._predicted(noisy, float(time), number, pool, cut, fresh=fresh)

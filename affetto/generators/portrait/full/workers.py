@@ -85,7 +85,7 @@ class Pool(Protocol):
         ...
 
     def run(self, batches: Sequence[Batch], run: Run) -> Iterator[tuple[Batch, Denoised]]:
-        """This process's share of the batches with their results, in order."""
+        """The batches that fall to this process with their results, in order."""
         ...
 
     def total(self, part: Tensor) -> Tensor:
