@@ -109,7 +109,9 @@ class Director:
         self.scene = scene.scene
         self.device = resolve_device(device)
         self._judge, self._best_of = judge, best_of
-        calibration = None if self.scene.calibration is None else Calibration.load(scene.base / self.scene.calibration)
+        calibration = (
+            None if self.scene.calibration is None else Calibration.load(scene.base / self.scene.calibration)
+        )
         self.troupe = Troupe(scene=self.scene, device=self.device, dtype=dtype, calibration=calibration)
         self._performance: Performance | None = None
         self._unfelt: dict[str, FaceCurves] = {}
@@ -136,7 +138,9 @@ class Director:
             names += PORTRAIT_MODELS
         return tuple(names)
 
-    def perform(self, *, callback: ProgressCallback | None = None, cancel: CancelToken | None = None) -> Performance:
+    def perform(
+        self, *, callback: ProgressCallback | None = None, cancel: CancelToken | None = None
+    ) -> Performance:
         """Everything but the pictures; made once and kept."""
         if self._performance is not None:
             return self._performance
@@ -153,7 +157,9 @@ class Director:
         piece, music = self._compose(timeline, chosen, watch)
         watch("mix", 0, 1)
         stems = {
-            name: mixing.stem([(line.start, line.spoken.audio) for line in timeline.of(name)], timeline.seconds)
+            name: mixing.stem(
+                [(line.start, line.spoken.audio) for line in timeline.of(name)], timeline.seconds
+            )
             for name in timeline.speakers
         }
         bed = self.scene.music
@@ -161,7 +167,8 @@ class Director:
             stems,
             music,
             volumes={
-                name: (speaker.voice.volume_db, speaker.voice.pan) for name, speaker in self.scene.speakers.items()
+                name: (speaker.voice.volume_db, speaker.voice.pan)
+                for name, speaker in self.scene.speakers.items()
             },
             music_db=bed.level_db if bed is not None else 0.0,
             ducking_db=bed.ducking_db if bed is not None else 0.0,
@@ -215,7 +222,9 @@ class Director:
                 self._unfelt[name] = self.troupe.play(part, name, seed=seed, track=calm, cancel=watch.cancel)
                 late = sync.pooled([replace(lag, what="face") for lag in sync.face_lags(
                     curves.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])])  # fmt: skip
-                leads[name] = late[0].milliseconds / 1000 if late and abs(late[0].milliseconds) > _ALIGNED_MS else 0.0
+                leads[name] = (
+                    late[0].milliseconds / 1000 if late and abs(late[0].milliseconds) > _ALIGNED_MS else 0.0
+                )
             if leads[name]:
                 moved = track.shifted(-leads[name])
                 curves = self.troupe.play(
@@ -225,8 +234,17 @@ class Director:
         if len(made) == 1 or self._judge is None:
             return made[0]
         best = int(np.argmax([self._judge.face(each, track) for each in made]))
-        chosen[f"face {name}"] = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * best
+        chosen[f"face {name}"] = (
+            self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * best
+        )
         return made[best]
+
+    def replay(self, performance: Performance, name: str, track: EmotionTrack) -> FaceCurves:
+        """The face of one speaker with another course of emotion, as the portrait may have."""
+        seed = performance.chosen.get(
+            f"face {name}", self.scene.seed + performance.timeline.speakers.index(name)
+        )
+        return self.troupe.play(performance.timeline, name, seed=seed, track=track)
 
     def _compose(
         self, timeline: Timeline, chosen: dict[str, int], watch: "_Watch"
@@ -297,7 +315,11 @@ class Director:
         return open_performers(self, performance, picture)
 
     def stream(
-        self, *, picture: str = "head", callback: ProgressCallback | None = None, cancel: CancelToken | None = None
+        self,
+        *,
+        picture: str = "head",
+        callback: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[SceneChunk]:
         """The scene a second at a time, pictures drawn as they are asked for; the sound and the motion are made first."""
         if picture not in ("head", "talking"):
@@ -307,7 +329,8 @@ class Director:
         size = canvas(plan, (self.scene.size, self.scene.size))
         held: list[np.ndarray] = []
         sent = 0
-        frames = picture_frames(self.performers(performance, picture), plan, size)
+        performers = self.performers(performance, picture)
+        frames = picture_frames(performers, plan, size)
         total = round(performance.timeline.seconds * self.scene.fps)
         for index, frame in enumerate(frames):
             if cancel is not None:
@@ -317,12 +340,18 @@ class Director:
                 yield self._chunk(performance, held, sent)
                 sent += len(held)
                 held = []
+        for performer in performers.values():
+            performer.close()
 
     def _chunk(self, performance: Performance, held: list[np.ndarray], first: int) -> SceneChunk:
         fps, mix = self.scene.fps, performance.mix
         start, stop = (round(frame / fps * mix.rate) for frame in (first, first + len(held)))
         return SceneChunk(
-            start_s=first / fps, fps=fps, frames=np.stack(held), sound=mix.samples[:, start:stop], rate=mix.rate
+            start_s=first / fps,
+            fps=fps,
+            frames=np.stack(held),
+            sound=mix.samples[:, start:stop],
+            rate=mix.rate,
         )
 
     def render(
@@ -340,7 +369,9 @@ class Director:
         folder.mkdir(parents=True, exist_ok=True)
         present = [name for name in output_names(self.scene) if (folder / name).exists()]
         if present and not overwrite:
-            raise UsageError(f"{folder / present[0]}: already exists: choose another folder or pass overwrite")
+            raise UsageError(
+                f"{folder / present[0]}: already exists: choose another folder or pass overwrite"
+            )
         performance = self.perform(callback=callback, cancel=cancel)
         files = write_scene(self, performance, folder, _Watch(callback, cancel))
         return SceneRender(folder=folder, files=tuple(files), performance=performance, scene=self.scene)

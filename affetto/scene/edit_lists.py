@@ -62,7 +62,12 @@ def _item(schema: str, name: str, span: tuple[float, float], rate: float, **more
 
 
 def _clip(
-    name: str, span: tuple[float, float], rate: float, file: str | None, seconds: float, metadata: dict[str, Any]
+    name: str,
+    span: tuple[float, float],
+    rate: float,
+    file: str | None,
+    seconds: float,
+    metadata: dict[str, Any],
 ) -> dict[str, Any]:
     return _item(
         "Clip.2",
@@ -79,7 +84,9 @@ def _gap(seconds: float, rate: float) -> dict[str, Any]:
     return _item("Gap.1", "", (0.0, seconds), rate)
 
 
-def _track(name: str, kind: str, children: list[dict[str, Any]], markers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _track(
+    name: str, kind: str, children: list[dict[str, Any]], markers: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "OTIO_SCHEMA": "Track.1",
         "metadata": {},
@@ -98,7 +105,12 @@ def otio_document(timeline: Timeline, files: MediaFiles, fps: float, title: str)
     end = timeline.seconds
     shots = [
         _clip(
-            shot.name, (shot.start, shot.stop), fps, files.video, end, {"view": shot.view, "course": str(timeline.course)}
+            shot.name,
+            (shot.start, shot.stop),
+            fps,
+            files.video,
+            end,
+            {"view": shot.view, "course": str(timeline.course)},
         )
         for shot in timeline.shots
     ]
@@ -123,7 +135,11 @@ def otio_document(timeline: Timeline, files: MediaFiles, fps: float, title: str)
                 continue
             if round(start * fps) > round(cursor * fps):
                 children.append(_gap(start - cursor, fps))
-            metadata = {"speaker": speaker, "emotion": str(line.spoken.tracks["scene"]), "words": line.spoken.line.words}
+            metadata = {
+                "speaker": speaker,
+                "emotion": str(line.spoken.tracks["scene"]),
+                "words": line.spoken.line.words,
+            }
             name = (line.spoken.line.words or speaker)[:60]
             children.append(_clip(name, (start, line.stop), fps, files.voices.get(speaker), end, metadata))
             cursor = line.stop
@@ -171,7 +187,9 @@ def _code(seconds: float, fps: float) -> str:
     return f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}:{part:02d}"
 
 
-def write_edit_lists(folder: Path, timeline: Timeline, files: MediaFiles, fps: float, title: str) -> list[Path]:
+def write_edit_lists(
+    folder: Path, timeline: Timeline, files: MediaFiles, fps: float, title: str
+) -> list[Path]:
     """timeline.otio and timeline.edl."""
     otio, edl = folder / "timeline.otio", folder / "timeline.edl"
     with atomic_path(otio) as temporary:

@@ -93,7 +93,9 @@ def write_subtitles(folder: Path, timeline: Timeline) -> list[Path]:
     return paths
 
 
-def write_track(folder: Path, track: EmotionTrack, seconds: float, fps: float, score: Score | None) -> list[Path]:
+def write_track(
+    folder: Path, track: EmotionTrack, seconds: float, fps: float, score: Score | None
+) -> list[Path]:
     """emotion.csv (a row a frame), emotion.emotion.json (keyframes), emotion.mid (controllers), emotion.usda (attributes)."""
     table, native = folder / "emotion.csv", folder / "emotion.emotion.json"
     save_track(table, track.resampled(fps, seconds=seconds), overwrite=True)

@@ -1,5 +1,6 @@
 """What is said in a scene: each turn as sound with its words and its course of emotion, before anything is changed."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -99,7 +100,11 @@ def speak(text: str, language: str, how: Spoken) -> Audio:
     if done.returncode != 0:
         told = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = told[-1] if told else f"espeak-ng ended with {done.returncode}"
-        kinds: dict[int, type[AffettoError]] = {4: MissingResourceError, 3: InvalidInputError, 2: InvalidInputError}
+        kinds: dict[int, type[AffettoError]] = {
+            4: MissingResourceError,
+            3: InvalidInputError,
+            2: InvalidInputError,
+        }
         raise kinds.get(done.returncode, AffettoError)(reason)
     rate = int(np.frombuffer(done.stdout[:8], np.int64)[0])
     samples = np.frombuffer(done.stdout[8:], np.float32)[None].copy()
@@ -127,12 +132,14 @@ def sentence_times(
         return []
     spoken = [phone for phone in phones or () if phone.phone != SILENCE]
     if not spoken:
-        edges = np.cumsum([0, *(max(sum(map(str.isalnum, part)), 1) for part in parts)]) * (1.0 / max(len(text), 1))
+        edges = np.cumsum([0, *(max(sum(map(str.isalnum, part)), 1) for part in parts)]) * (
+            1.0 / max(len(text), 1)
+        )
         shares = edges / edges[-1] * seconds
         return [(float(a), float(b), part) for a, b, part in zip(shares, shares[1:], parts, strict=False)]
     counts = np.cumsum([0, *(len(script(part, language).phones) for part in parts)])
     marks = np.clip(np.round(counts / max(counts[-1], 1) * len(spoken)).astype(int), 0, len(spoken))
-    gaps = np.array([after.start - before.end for before, after in zip(spoken, spoken[1:], strict=False)] or [0.0])
+    gaps = np.array([after.start - before.end for before, after in itertools.pairwise(spoken)] or [0.0])
     for index in range(1, len(marks) - 1):  # a pause next to the count is where the sentence really ends
         low, high = max(marks[index] - _NEAR, 1), min(marks[index] + _NEAR, len(spoken) - 1)
         if high > low and gaps[low - 1 : high].max() > 0.02:

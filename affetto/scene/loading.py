@@ -95,14 +95,17 @@ def _named(
     """A part of a recipe that maps names to values of one kind."""
     found = document.get(part) or {}
     if not isinstance(found, dict) or not all(type(value) is kind for value in found.values()):
-        raise SceneError(path, [Problem(_line(lines, (part,)), f"{part}: is not what a render wrote: render it again")])
+        raise SceneError(
+            path, [Problem(_line(lines, (part,)), f"{part}: is not what a render wrote: render it again")]
+        )
     return {str(name): value for name, value in found.items()}
 
 
 def check_scene(scene: Scene, base: Path) -> None:
     """Raise SceneError with everything that is wrong with a scene made in Python."""
     problems = [
-        Problem(0, f"{'.'.join(str(part) for part in at)}: {told}") for at, told in scene_problems(scene, base)
+        Problem(0, f"{'.'.join(str(part) for part in at)}: {told}")
+        for at, told in scene_problems(scene, base)
     ]
     if problems:
         raise SceneError(None, problems)
@@ -282,7 +285,9 @@ def read_document(text: str, path: Path) -> tuple[Any, dict[Where, int]]:
             raise SceneError(path, [Problem(error.lineno, f"not valid JSON ({error.msg})")]) from error
         except RecursionError as error:
             raise SceneError(path, [Problem(1, "nested too deeply: a scene is flat")]) from error
-        text = text.replace("\t", " ")  # YAML, which tells the lines, allows no tabs; JSON has none within strings
+        text = text.replace(
+            "\t", " "
+        )  # YAML, which tells the lines, allows no tabs; JSON has none within strings
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -115,7 +115,9 @@ def _bed(music: Audio, length: int) -> Float32[np.ndarray, "2 sample"]:
     return bed
 
 
-def ducking_gain(speech: Float32[np.ndarray, "channel sample"], amount_db: float) -> Float[np.ndarray, "frame"]:
+def ducking_gain(
+    speech: Float32[np.ndarray, "channel sample"], amount_db: float
+) -> Float[np.ndarray, "frame"]:
     """The gain in dB, 100 values a second, that music takes under speech: 0 where nobody speaks, `-amount_db` under it.
 
     It falls before the words and rises slowly after them, so that it is not heard to move.
@@ -129,7 +131,9 @@ def ducking_gain(speech: Float32[np.ndarray, "channel sample"], amount_db: float
     here = (level > max(loudest + _PRESENT_DB, -65.0)).astype(np.float64)
     ahead = round(_AHEAD_S * _FRAMES)
     here = np.concatenate([here[ahead:], np.zeros(min(ahead, count))])[:count]
-    smooth = _follow(here, 1.0 - np.exp(-1.0 / (_ATTACK_S * _FRAMES)), 1.0 - np.exp(-1.0 / (_RELEASE_S * _FRAMES)))
+    smooth = _follow(
+        here, 1.0 - np.exp(-1.0 / (_ATTACK_S * _FRAMES)), 1.0 - np.exp(-1.0 / (_RELEASE_S * _FRAMES))
+    )
     return -amount_db * smooth
 
 

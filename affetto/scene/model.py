@@ -18,7 +18,19 @@ SOLO = "speaker"
 """The name of the only speaker of a scene without a cast."""
 
 Output = Literal[
-    "voice", "curves", "mesh", "head", "talking", "video", "score", "music", "mix", "subtitles", "timeline", "track", "sheet"
+    "voice",
+    "curves",
+    "mesh",
+    "head",
+    "talking",
+    "video",
+    "score",
+    "music",
+    "mix",
+    "subtitles",
+    "timeline",
+    "track",
+    "sheet",
 ]
 OUTPUTS: Mapping[str, str] = {
     "voice": "voice.wav: the speech with its emotion, one file for each speaker",
@@ -53,11 +65,11 @@ def _check_emotion(text: str) -> str:
     return text.strip()
 
 
-EmotionText = Annotated[
-    str, Field(min_length=1, max_length=20_000), AfterValidator(_check_emotion)
-]
+EmotionText = Annotated[str, Field(min_length=1, max_length=20_000), AfterValidator(_check_emotion)]
 Gain = Annotated[float, Field(ge=0, le=2, description="Scales the emotion's intensity for this generator")]
-Lag = Annotated[float, Field(ge=-2, le=2, description="Seconds by which the emotion follows here (negative: leads)")]
+Lag = Annotated[
+    float, Field(ge=-2, le=2, description="Seconds by which the emotion follows here (negative: leads)")
+]
 Amount = Annotated[float, Field(ge=0, le=3)]
 Shapes = dict[str, Annotated[float, Field(ge=-4, le=4)]]
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -128,7 +140,9 @@ class PortraitSettings(_Strict):
     gain: Gain = 1.0
     lag: Lag = 0.0
     face: int = Field(1, ge=1, le=99, description="Which of several faces, from the left")
-    motion: Literal["face", "own"] = Field("face", description="Played like the 3D face, or a performance of its own")
+    motion: Literal["face", "own"] = Field(
+        "face", description="Played like the 3D face, or a performance of its own"
+    )
 
 
 class Spoken(_Strict):
@@ -155,7 +169,10 @@ class Reply(_Strict):
 
     to: str = Field(min_length=1, max_length=8000, description="What someone wrote")
     endpoint: str | None = Field(
-        None, pattern=r"^https?://", max_length=500, description="Base address, such as http://127.0.0.1:8080/v1"
+        None,
+        pattern=r"^https?://",
+        max_length=500,
+        description="Base address, such as http://127.0.0.1:8080/v1",
     )
     model: str | None = Field(None, max_length=200)
     key_variable: str | None = Field(
@@ -169,15 +186,22 @@ class Speech(_Strict):
 
     audio: Path | None = Field(None, description="WAV, FLAC, OGG or MP3")
     text: str | None = Field(
-        None, min_length=1, max_length=20_000, description="The words of the recording; without one, what is to be said"
+        None,
+        min_length=1,
+        max_length=20_000,
+        description="The words of the recording; without one, what is to be said",
     )
     reply: Reply | None = None
     language: str = Field("en-us", pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=20)
     emotion: EmotionText | None = Field(
         None, description="Text form, track file, or 'suggest': read from the words; seconds of the recording"
     )
-    pause: float = Field(0.35, ge=0, le=600, description="Seconds of silence before it (none before the first)")
-    start: float | None = Field(None, ge=0, le=36_000, description="Seconds from the start of its shot; may overlap")
+    pause: float = Field(
+        0.35, ge=0, le=600, description="Seconds of silence before it (none before the first)"
+    )
+    start: float | None = Field(
+        None, ge=0, le=36_000, description="Seconds from the start of its shot; may overlap"
+    )
 
 
 class Turn(Speech):

@@ -1,7 +1,6 @@
 """The generators of a scene, each loaded when it is first needed, and what each does with a line or a speaker."""
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,16 +23,25 @@ from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.scene.lines import Line, sentence_times, suggested, wants_suggestion
 from affetto.scene.model import HeadSettings, Scene, Speaker
 from affetto.scene.scoring import on_the_bar, turns
-from affetto.scene.timeline import SpokenLine, Timeline, speaker_content, speaker_phones, warped_content, warped_phones
+from affetto.scene.timeline import (
+    SpokenLine,
+    Timeline,
+    speaker_content,
+    speaker_phones,
+    warped_content,
+    warped_phones,
+)
 from affetto.speech.content import RATE, loudness_curve
-
 
 
 def words_can_be_read() -> bool:
     """Whether espeak-ng is here, which turns words into phones."""
     import ctypes.util
 
-    return importlib.util.find_spec("espeakng_loader") is not None or ctypes.util.find_library("espeak-ng") is not None
+    return (
+        importlib.util.find_spec("espeakng_loader") is not None
+        or ctypes.util.find_library("espeak-ng") is not None
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +89,7 @@ class Troupe:
             if wants_suggestion(self.scene, line):
                 track = suggested(line.words, cues)
         speaker = self.scene.speakers[line.speaker]
-        audio, time_map = line.audio, TimeMap.identity(line.audio.seconds)
+        audio, time_map, residual = line.audio, TimeMap.identity(line.audio.seconds), None
         if speaker.voice.convert:
             options = VoiceOptions(
                 strength=speaker.voice.gain,
@@ -97,7 +105,7 @@ class Troupe:
                 done = self.converter.perform(prepared)
             except AffettoError as error:
                 raise type(error)(f"{where}: {error}") from error
-            audio, time_map = done.audio, done.time_map
+            audio, time_map, residual = done.audio, done.time_map, prepared.residual
         loudness = loudness_curve(audio.resampled(RATE).mono())
         tracks = {kind: self._course(track, kind, speaker).warped(time_map.to_output) for kind in MODALITIES}
         return SpokenLine(
@@ -108,8 +116,10 @@ class Troupe:
             phones=None if plan.phones is None else warped_phones(plan.phones, time_map),
             tracks={**tracks, "scene": replace(track, lanes={}, lags={}).warped(time_map.to_output)},
             cues=tuple(
-                (float(time_map.to_output(start)), float(time_map.to_output(stop)), text) for start, stop, text in cues
+                (float(time_map.to_output(start)), float(time_map.to_output(stop)), text)
+                for start, stop, text in cues
             ),
+            residual=residual,
         )
 
     def _read(self, line: Line, where: str) -> FacePlan:
@@ -205,7 +215,9 @@ class Troupe:
             rising = np.concatenate([[True], np.diff(to) > 1e-3])
             rising &= np.concatenate([to[:-1] < timeline.seconds - 1e-3, [True]])
             # planned as if each turn lay on a bar line, so that each bar feels what will be felt when it sounds
-            plan = planned(track.warped(lambda t: float(np.interp(t, at[rising], to[rising]) + max(t - at[-1], 0.0))))
+            plan = planned(
+                track.warped(lambda t: float(np.interp(t, at[rising], to[rising]) + max(t - at[-1], 0.0)))
+            )
             plan = on_the_bar(plan, keys)
         return self.composer.perform(plan, ensemble=ensemble, callback_on_step_end=progress, cancel=cancel)
 
@@ -246,5 +258,3 @@ def person(settings: HeadSettings) -> HeadModel:
             raise InvalidInputError(f"identity mode {mode} does not exist: use 0 to {modes - 1}")
         coefficients[mode] = value
     return head.with_identity(coefficients)
-
-

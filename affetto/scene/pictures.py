@@ -1,6 +1,6 @@
 """What is seen: the frames of each speaker, and which of them a shot shows, in constant memory for any length."""
 
-import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from affetto.head.model import HeadModel
-from affetto.head.render import open_renderer, render_curves
+from affetto.head.render import Renderer, open_renderer, render_curves
 from affetto.media.animation.curves import FaceCurves
 from affetto.scene.timeline import Timeline
 
@@ -20,13 +20,12 @@ Frame = UInt8[np.ndarray, "row column 3"]
 class Performer(Protocol):
     """Someone who can be seen: any stretch of frames of the timeline."""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+    def frames(self, start: int, stop: int, size: tuple[int, int]) -> Iterator[Frame]:
+        """The frames from `start` to `stop`, one by one, best of `size` (width, height)."""
         ...
 
-    def frames(self, start: int, stop: int) -> Iterator[Frame]:
-        """The frames from `start` to `stop`, one by one."""
+    def close(self) -> None:
+        """Free what drawing holds."""
         ...
 
 
@@ -40,20 +39,24 @@ class Segment:
 
 
 class HeadPerformer:
-    """A 3D head that plays curves."""
+    """A 3D head that plays curves, drawn in any size."""
 
-    def __init__(self, head: HeadModel, curves: FaceCurves, size: tuple[int, int], *, backend: str = "auto") -> None:
+    def __init__(self, head: HeadModel, curves: FaceCurves, *, backend: str = "auto") -> None:
         self.head, self.curves = head, curves
-        self.size = size
-        self._renderer = open_renderer(head.mesh.surface, size=size, backend=backend)
+        self._backend = backend
+        self._renderers: dict[tuple[int, int], Renderer] = {}
 
-    def frames(self, start: int, stop: int) -> Iterator[Frame]:
-        """The frames from `start` to `stop`, one by one."""
-        yield from render_curves(self.head, self.curves.sliced(start, stop), self._renderer)
+    def frames(self, start: int, stop: int, size: tuple[int, int]) -> Iterator[Frame]:
+        """The frames from `start` to `stop`, one by one, of `size` (width, height)."""
+        if size not in self._renderers:
+            self._renderers[size] = open_renderer(self.head.mesh.surface, size=size, backend=self._backend)
+        yield from render_curves(self.head, self.curves.sliced(start, stop), self._renderers[size])
 
     def close(self) -> None:
-        """Free what the renderer holds."""
-        self._renderer.close()
+        """Free what the renderers hold."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
 
 
 def segments(timeline: Timeline, fps: float, *, everyone: Sequence[str]) -> list[Segment]:
@@ -101,23 +104,17 @@ def picture_frames(
     performers: Mapping[str, Performer], plan: Sequence[Segment], size: tuple[int, int]
 ) -> Iterator[Frame]:
     """All frames of a plan as pictures of `size` (width, height): one speaker fills it, several stand side by side."""
-    for segment in plan:
-        streams = [performers[name].frames(segment.start, segment.stop) for name in segment.names]
-        for together in zip(*streams, strict=True):
-            yield placed(together, size)
-        for stream in streams:
-            close = getattr(stream, "close", contextlib.nullcontext)
-            close()
-
-
-def placed(pictures: Sequence[Frame], size: tuple[int, int]) -> Frame:
-    """Pictures side by side, each cut in the middle to its share of the width and brought to its size."""
     width, height = size
-    edges = np.round(np.linspace(0, width, len(pictures) + 1)).astype(int)
-    out = np.zeros((height, width, 3), np.uint8)
-    for picture, left, right in zip(pictures, edges, edges[1:], strict=False):
-        out[:, left:right] = _cover(picture, int(right - left), height)
-    return out
+    for segment in plan:
+        edges = np.round(np.linspace(0, width, len(segment.names) + 1)).astype(int)
+        cells = [(int(right - left), height) for left, right in itertools.pairwise(edges)]
+        streams = [
+            performers[name].frames(segment.start, segment.stop, cell)
+            for name, cell in zip(segment.names, cells, strict=True)
+        ]
+        for together in zip(*streams, strict=True):
+            parts = [_cover(picture, *cell) for picture, cell in zip(together, cells, strict=True)]
+            yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _cover(picture: Frame, width: int, height: int) -> Frame:

@@ -14,7 +14,15 @@ FIXED_MIB = 620.0
 """Resident memory of Python, torch and the embedded models before a second of sound is read."""
 
 _SPEECH_RATE = 15.0  # letters a second of spoken text at 160 words a minute
-_SECONDS_A_SECOND = {"voice": 0.35, "read": 0.05, "face": 0.12, "music": 0.17, "play": 0.1, "mix": 0.05, "sync": 0.5}
+_SECONDS_A_SECOND = {
+    "voice": 0.35,
+    "read": 0.05,
+    "face": 0.12,
+    "music": 0.17,
+    "play": 0.1,
+    "mix": 0.05,
+    "sync": 0.5,
+}
 """Processor seconds for each second of the timeline (voice, face and reading: of each speaker's words), measured on two cores."""
 _PIXELS_A_SECOND = 12e6  # of the 3D head, drawn and encoded, one core
 _STEM_MIB = 0.55  # a second of one voice: source, stem, features and curves
@@ -68,7 +76,8 @@ class Plan:
             "memory_mib": round(self.memory_mib),
             "steps": [{**asdict(step), "compute_s": round(step.compute_s, 1)} for step in self.steps],
             "models": [
-                {"id": name, "licence": REGISTRY[name].licence, "commercial": REGISTRY[name].commercial} for name in models
+                {"id": name, "licence": REGISTRY[name].licence, "commercial": REGISTRY[name].commercial}
+                for name in models
             ],
             "outputs": list(self.outputs),
             "warnings": list(self.warnings),
@@ -122,7 +131,9 @@ def _lengths(scene: Scene, base: Path) -> tuple[dict[str, float], float, list[Se
     return spoken, cursor + (scene.music.tail if scene.music else 0.0), segments, warnings
 
 
-def _steps(scene: Scene, spoken: Mapping[str, float], seconds: float, size: tuple[int, int]) -> Sequence[Step]:
+def _steps(
+    scene: Scene, spoken: Mapping[str, float], seconds: float, size: tuple[int, int]
+) -> Sequence[Step]:
     words = sum(spoken.values())
     converted = sum(length for name, length in spoken.items() if scene.speakers[name].voice.convert)
     frames = round(seconds * scene.fps)

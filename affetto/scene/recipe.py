@@ -37,7 +37,9 @@ def input_files(scene: Scene) -> list[str]:
         emotions += [scene.music.emotion] if scene.music.emotion else []
         found += [str(scene.music.like)] if scene.music.like is not None else []
     found += [text for text in emotions if is_track_file(text)]
-    found += [str(speaker.portrait.image) for speaker in scene.speakers.values() if speaker.portrait is not None]
+    found += [
+        str(speaker.portrait.image) for speaker in scene.speakers.values() if speaker.portrait is not None
+    ]
     found += [str(scene.calibration)] if scene.calibration is not None else []
     return list(dict.fromkeys(found))
 
@@ -53,11 +55,17 @@ def settled(scene: Scene, lines: Sequence[Line]) -> Scene:
             line = next(spoken)
             changes: dict[str, Any] = {}
             if line.answer is not None:
-                changes = {"reply": None, "text": line.answer.text, "emotion": turn.emotion or line.answer.emotion}
+                changes = {
+                    "reply": None,
+                    "text": line.answer.text,
+                    "emotion": turn.emotion or line.answer.emotion,
+                }
             turns.append(Turn(**{**turn.model_dump(), **changes}))
         shots.append(Shot(**{**shot.model_dump(), "turns": turns}))
     cast = dict(scene.speakers)
-    return scene.model_copy(update={"speech": None, "speaker": None, "turns": [], "shots": shots, "cast": cast})
+    return scene.model_copy(
+        update={"speech": None, "speaker": None, "turns": [], "shots": shots, "cast": cast}
+    )
 
 
 def recipe_document(

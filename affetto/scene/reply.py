@@ -105,7 +105,9 @@ def _asked(reply: Reply, felt: Emotion) -> tuple[str, str | None]:
     if reply.key_variable is not None:
         key = os.environ.get(reply.key_variable)
         if not key:
-            raise UsageError(f"the environment variable {reply.key_variable} is not set: put the endpoint's key there")
+            raise UsageError(
+                f"the environment variable {reply.key_variable} is not set: put the endpoint's key there"
+            )
         headers["Authorization"] = f"Bearer {key}"
     body = {
         "model": reply.model,
@@ -122,7 +124,9 @@ def _asked(reply: Reply, felt: Emotion) -> tuple[str, str | None]:
             raw = response.read(MAX_RESPONSE + 1)
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise TryAgainError(f"{address}: does not answer ({reason}): check that it runs, or leave endpoint away") from error
+        raise TryAgainError(
+            f"{address}: does not answer ({reason}): check that it runs, or leave endpoint away"
+        ) from error
     if len(raw) > MAX_RESPONSE:
         raise InvalidInputError(f"{address}: answers more than {MAX_RESPONSE // 1024} KiB: use another model")
     return _read_answer(raw, address)
@@ -132,7 +136,9 @@ def _read_answer(raw: bytes, address: str) -> tuple[str, str | None]:
     try:
         content: Any = json.loads(raw)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InvalidInputError(f"{address}: is no OpenAI-compatible chat endpoint: check the address") from error
+        raise InvalidInputError(
+            f"{address}: is no OpenAI-compatible chat endpoint: check the address"
+        ) from error
     if not isinstance(content, str) or not content.strip():
         raise InvalidInputError(f"{address}: answers without text: use another model")
     emotion: str | None = None

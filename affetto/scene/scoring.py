@@ -30,7 +30,9 @@ def turns(track: EmotionTrack, seconds: float) -> list[float]:
     if not len(times):
         return []
     edge = 0.25
-    before, here, after = (track.sample(np.clip(times + by, 0.0, seconds)).effective_vad for by in (-edge, 0.0, edge))
+    before, here, after = (
+        track.sample(np.clip(times + by, 0.0, seconds)).effective_vad for by in (-edge, 0.0, edge)
+    )
     moved = np.maximum(np.linalg.norm(here - before, axis=1), np.linalg.norm(after - here, axis=1))
     bend = np.linalg.norm((after - here) - (here - before), axis=1)
     return [float(t) for t, m, b in zip(times, moved, bend, strict=True) if max(m, b) > _MOVED]
@@ -44,7 +46,9 @@ def on_the_bar(plan: MusicPlan, keys: list[float]) -> MusicPlan:
     """
     planned = plan.bar_seconds
     beats = round(plan.beats)
-    claims: list[tuple[float, float]] = [(float(len(planned)), float(planned.sum()))]  # (bars from the start, seconds)
+    claims: list[tuple[float, float]] = [
+        (float(len(planned)), float(planned.sum()))
+    ]  # (bars from the start, seconds)
     lengths = planned
     for key in sorted(keys):
         starts = np.concatenate([[0.0], np.cumsum(lengths)])

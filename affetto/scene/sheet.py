@@ -1,5 +1,6 @@
 """A contact sheet: what is seen at the turns of the emotion, the emotion over time, the sound, the words, the sync."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +33,22 @@ def moments(timeline: Timeline, fps: float, count: int = SHEET_FRAMES) -> list[i
     total = max(round(timeline.seconds * fps), 1)
     keys = turns(timeline.course, timeline.speech_stop)
     edges = np.array([0.0, *keys, timeline.speech_stop])
-    middles = [0.5 * (a + b) for a, b in zip(edges, edges[1:], strict=False) if b - a > 0.25]
+    middles = [0.5 * (a + b) for a, b in itertools.pairwise(edges) if b - a > 0.25]
     spread = np.linspace(0.0, timeline.speech_stop, count + 2)[1:-1].tolist()
     chosen: list[float] = []
     for time in (*middles, *spread):
-        if len(chosen) < count and all(abs(time - other) > timeline.speech_stop / (3 * count) for other in chosen):
+        if len(chosen) < count and all(
+            abs(time - other) > timeline.speech_stop / (3 * count) for other in chosen
+        ):
             chosen.append(time)
     return sorted({min(round(time * fps), total - 1) for time in chosen})
 
 
 def draw_sheet(
-    path: Path, scene: Scene, performance: "Performance", frames: Mapping[str, Sequence[UInt8[np.ndarray, "r c 3"]]]
+    path: Path,
+    scene: Scene,
+    performance: "Performance",
+    frames: Mapping[str, Sequence[UInt8[np.ndarray, "r c 3"]]],
 ) -> Path:
     """Write the contact sheet as PNG; the same scene always gives the same bytes."""
     rows = [kind for kind, shown in frames.items() if shown]
@@ -53,7 +59,9 @@ def draw_sheet(
                     top=0.93 if rows else 0.9, bottom=0.09)  # fmt: skip
     for row, kind in enumerate(rows):
         _draw_frames(figure, grid[row], frames[kind], marks, scene, performance.timeline, labels=row == 0)
-    _draw_course(figure.add_subplot(grid[len(rows)]), performance.timeline, [mark / scene.fps for mark in marks])
+    _draw_course(
+        figure.add_subplot(grid[len(rows)]), performance.timeline, [mark / scene.fps for mark in marks]
+    )
     _draw_sound(figure.add_subplot(grid[len(rows) + 1]), performance)
     figure.text(0.055, 0.972, scene.title or "Scene", color=_INK, fontsize=16, fontweight="bold", va="center")
     figure.text(0.985, 0.972, _facts(performance), color=_SOFT, fontsize=9, va="center", ha="right")
@@ -104,7 +112,9 @@ def _draw_course(axes: Axes, timeline: Timeline, marks: Sequence[float]) -> None
         axes.plot(times, batch.effective_vad[:, column], color=colour, linewidth=2.0, label=name)
     for mark in marks:
         axes.axvline(mark, color=_INK, linewidth=0.7, alpha=0.3, linestyle=(0, (2, 2)))
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.1)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.1
+    )
     axes.set(xlim=(0, timeline.seconds), ylim=(-1.05, 1.05))
     axes.set_title("Emotion", loc="left", fontsize=10, color=_INK, fontweight="bold", pad=5)
     _dress(axes)
@@ -114,7 +124,7 @@ def _draw_course(axes: Axes, timeline: Timeline, marks: Sequence[float]) -> None
 def _runs(values: np.ndarray, kept: np.ndarray) -> list[tuple[int, int]]:
     edges = np.flatnonzero((np.diff(values) != 0) | (np.diff(kept.astype(int)) != 0)) + 1
     bounds = [0, *edges.tolist(), len(values)]
-    return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if kept[a]]
+    return [(a, b) for a, b in itertools.pairwise(bounds) if kept[a]]
 
 
 def _envelope(audio: Audio, seconds: float, points: int = 900) -> Float[np.ndarray, "point"]:
@@ -141,13 +151,17 @@ def _draw_sound(axes: Axes, performance: "Performance") -> None:
             axes.axvline(float(start), color=_SOFT, linewidth=0.5, alpha=0.5, ymin=0, ymax=0.08)
     cues = cue_times(timeline, alone=True)
     if len(cues) <= 24:
-        room = 150.0 / timeline.seconds  # letters a second of the axis
-        for start, stop, _, _, words in cues:
-            limit = max(int((stop - start) * room), 4)
+        room = 190.0 / timeline.seconds  # letters a second of the axis
+        for index, (start, _, _, _, words) in enumerate(cues):
+            until = cues[index + 2][0] if index + 2 < len(cues) else timeline.seconds
+            limit = max(int((until - start) * room), 4)
             told = words if len(words) <= limit else words[: limit - 1] + "…"
-            axes.text(start, -1.02, told, fontsize=7.8, color=_INK, va="bottom", ha="left")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=6, frameon=False, fontsize=8.5, borderaxespad=0.1)
-    axes.set(xlim=(0, timeline.seconds), ylim=(-1.1, 1.0), yticks=[])
+            height = -1.42 if index % 2 else -1.18
+            axes.text(start, height, told, fontsize=7.8, color=_INK, va="bottom", ha="left")
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=6, frameon=False, fontsize=8.5, borderaxespad=0.1
+    )
+    axes.set(xlim=(0, timeline.seconds), ylim=(-1.5, 1.0), yticks=[])
     axes.set_title("Sound", loc="left", fontsize=10, color=_INK, fontweight="bold", pad=5)
     axes.set_xlabel("seconds", fontsize=9, color=_SOFT)
     _dress(axes)

@@ -15,10 +15,10 @@ def open_performers(director: "Director", performance: "Performance", picture: s
 
     Raises UsageError for a portrait that the scene does not have.
     """
-    scene, size = director.scene, (director.scene.size, director.scene.size)
+    scene = director.scene
     if picture == "head":
         return {
-            name: HeadPerformer(person(scene.speakers[name].head), curves, size)
+            name: HeadPerformer(person(scene.speakers[name].head), curves)
             for name, curves in performance.curves.items()
         }
     missing = [name for name in performance.curves if scene.speakers[name].portrait is None]
@@ -26,6 +26,4 @@ def open_performers(director: "Director", performance: "Performance", picture: s
         raise UsageError(f"{missing[0]} has no portrait: add portrait: {{image: FILE}}")
     from affetto.scene.portraits import PortraitPerformer  # loads the portrait's networks
 
-    return {
-        name: PortraitPerformer.of(director, performance, name, size) for name in performance.curves
-    }
+    return {name: PortraitPerformer.of(director, performance, name) for name in performance.curves}

@@ -33,7 +33,9 @@ _SYLLABLE = 12.0  # frames at 100 Hz
 _MOVES = 0.02  # standard deviation of an asked column that counts as movement
 _LEAST_R2 = 0.1  # below, the match is too poor to tell a lag from
 _SEMITONE = 12.0 / np.log(2.0)
-BROWS = tuple(index for index, name in enumerate(ARKIT_52) if name.startswith(("brow", "cheekSquint", "noseSneer")))
+BROWS = tuple(
+    index for index, name in enumerate(ARKIT_52) if name.startswith(("brow", "cheekSquint", "noseSneer"))
+)
 MOUTH = tuple(
     index
     for index, name in enumerate(ARKIT_52)
@@ -68,7 +70,10 @@ class SyncReport:
         return {
             "bar_ms": BAR_MS,
             "lags": [{**_rounded(asdict(lag)), "holds": lag.holds} for lag in self.lags],
-            "music": [{**_rounded(asdict(key)), "within_half_a_beat": key.beat_ms <= 500 * key.beat_s} for key in self.keys],
+            "music": [
+                {**_rounded(asdict(key)), "within_half_a_beat": key.beat_ms <= 500 * key.beat_s}
+                for key in self.keys
+            ],
         }
 
     def save(self, path: Path) -> Path:
@@ -124,15 +129,21 @@ def lag_of(
     return float((shifts[best] + offset) / fps), scores[best]
 
 
-def asked_columns(track: EmotionTrack, seconds: float, fps: float = _FPS) -> Float[np.ndarray, "frame column"]:
+def asked_columns(
+    track: EmotionTrack, seconds: float, fps: float = _FPS
+) -> Float[np.ndarray, "frame column"]:
     """What is asked over time: the eight anchors without neutral, and effective VAD."""
     batch = track.sample(np.arange(max(round(seconds * fps), 1)) / fps)
     return np.concatenate([batch.anchors()[:, 1:], batch.effective_vad], axis=1)
 
 
 def voice_lag(line: SpokenLine) -> Lag | None:
-    """By how much the emotion in a converted voice follows what was asked of it."""
-    if line.time_map.is_identity and line.audio is line.line.audio:
+    """By how much what is heard of the emotion in a converted voice follows what was planned for that moment of the words.
+
+    The plan gives each hundredth of the recording its share of the emotion asked for there; the time map tells when it
+    shall be heard.
+    """
+    if line.residual is None or line.residual.is_zero:
         return None
     before = analyse(line.line.audio.mono(), line.line.audio.rate)
     after = analyse(line.audio.mono(), line.audio.rate)
@@ -141,11 +152,15 @@ def voice_lag(line: SpokenLine) -> Lag | None:
     moved = _cues(after, times) - _cues(before, source)
     heard = (_at(after.voiced, times) > 0.5) & (_at(before.voiced, source) > 0.5)
     heard &= after.energy > after.energy.max() - 35.0
-    moved = gaussian_filter1d(moved, 6.0, axis=0, mode="nearest")
-    found = lag_of(asked_columns(line.tracks["voice"], line.seconds + 0.01)[: len(moved)], moved[: len(times)], mask=heard)
+    broad = line.residual.envelope.reshape(len(line.residual), 6, BANDS // 6).mean(axis=2)
+    planned = np.concatenate([line.residual.pitch[:, None], broad], axis=1)
+    cause = np.stack([_at(column, source) for column in planned.T], axis=1)
+    found = lag_of(cause, np.clip(moved, -12.0, 12.0), mask=heard)
     if found is None:
         return None
-    return Lag(what="emotion in the voice", milliseconds=1000 * found[0], explained=found[1], seconds=line.seconds)
+    return Lag(
+        what="emotion in the voice", milliseconds=1000 * found[0], explained=found[1], seconds=line.seconds
+    )
 
 
 def _cues(controls: VoiceControls, times: Float[np.ndarray, "frame"]) -> Float[np.ndarray, "frame cue"]:
@@ -184,7 +199,9 @@ def lip_lag(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> Lag | 
     )
     if found is None:
         return None
-    return Lag(what="lips on the sound", milliseconds=1000 * found[0], explained=found[1], seconds=count / heard.fps)
+    return Lag(
+        what="lips on the sound", milliseconds=1000 * found[0], explained=found[1], seconds=count / heard.fps
+    )
 
 
 def pooled(lags: Sequence[Lag]) -> list[Lag]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import MODALITIES, EmotionTrack, Keyframe, Pulse
+from affetto.generators.voice.controls import ControlResidual
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio
 from affetto.scene.lines import Line
@@ -33,6 +34,7 @@ class SpokenLine:
     phones: tuple[TimedPhone, ...] | None
     tracks: Mapping[str, EmotionTrack]  # by modality, and `scene`
     cues: tuple[tuple[float, float, str], ...]  # start, end, sentence
+    residual: ControlResidual | None = None  # what the conversion changes, in time of the recording
 
     @property
     def seconds(self) -> float:
@@ -89,7 +91,9 @@ class Timeline:
         """The beginning of the timeline, for measuring; lines that begin later are left out."""
         if self.seconds <= seconds:
             return self
-        return replace(self, lines=tuple(line for line in self.lines if line.start < seconds), seconds=seconds)
+        return replace(
+            self, lines=tuple(line for line in self.lines if line.start < seconds), seconds=seconds
+        )
 
     def of(self, speaker: str) -> list[PlacedLine]:
         """The lines of one speaker."""
@@ -111,7 +115,9 @@ def lay_out(scene: Scene, spoken: Sequence[SpokenLine]) -> Timeline:
             placed.append(PlacedLine(spoken=each, start=start))
             end = max(end, start + each.seconds)
         cursor = float(np.ceil((end + shot.hold) / GRID_S - 1e-6) * GRID_S)
-        shots.append(ShotSpan(name=shot.name or f"shot {number + 1}", view=shot.view, start=begin, stop=cursor))
+        shots.append(
+            ShotSpan(name=shot.name or f"shot {number + 1}", view=shot.view, start=begin, stop=cursor)
+        )
     tail = scene.music.tail if scene.music is not None else 0.0
     frames = int(np.ceil((cursor + tail) * scene.fps - 1e-6))
     seconds = frames / scene.fps
@@ -191,20 +197,30 @@ def _without_stepping_holds(keys: list[Keyframe], starts: Sequence[float]) -> li
     found: list[Keyframe] = []
     for key, following in zip(keys, [*keys[1:], None], strict=True):
         found.append(key)
-        if following is None or key.ease != "hold" or not any(abs(following.time - at) < 1e-6 for at in starts):
+        if (
+            following is None
+            or key.ease != "hold"
+            or not any(abs(following.time - at) < 1e-6 for at in starts)
+        ):
             continue
         gap = following.time - key.time
         found[-1] = replace(key, ease="linear")
         if gap > 0.2:
             found[-1] = replace(key, ease="hold")
-            found.append(Keyframe(time=following.time - min(_FADE_IN_S, gap / 2), emotion=key.emotion, ease="cosine"))
+            found.append(
+                Keyframe(time=following.time - min(_FADE_IN_S, gap / 2), emotion=key.emotion, ease="cosine")
+            )
     return found
 
 
-def warped_content(content: SpeechContent, time_map: TimeMap, loudness: Float[np.ndarray, "frame"]) -> SpeechContent:
+def warped_content(
+    content: SpeechContent, time_map: TimeMap, loudness: Float[np.ndarray, "frame"]
+) -> SpeechContent:
     """What is said, moved along a time map; `loudness` is that of the sound as it will be heard, one value a frame."""
     frames = len(loudness)
-    at = np.clip(time_map.to_source(np.arange(frames) / content.fps) * content.fps, 0, max(len(content) - 1, 0))
+    at = np.clip(
+        time_map.to_source(np.arange(frames) / content.fps) * content.fps, 0, max(len(content) - 1, 0)
+    )
     low = at.astype(np.int64)
     high, share = np.minimum(low + 1, len(content) - 1), (at - low).astype(np.float32)
 
@@ -261,5 +277,7 @@ def speaker_phones(lines: Sequence[PlacedLine]) -> tuple[TimedPhone, ...] | None
             return None
         for phone in line.spoken.phones:
             release = None if phone.release is None else phone.release + line.start
-            found.append(replace(phone, start=phone.start + line.start, end=phone.end + line.start, release=release))
+            found.append(
+                replace(phone, start=phone.start + line.start, end=phone.end + line.start, release=release)
+            )
     return tuple(found)

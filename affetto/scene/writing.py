@@ -123,7 +123,12 @@ def _videos(
             name: stack.enter_context(VideoWriter(folder / f"{name}.mp4", size, scene.fps, performance.mix))
             for name, size in files.items()
         }
-        streams = [picture_frames(director.performers(performance, kind), plan, (width, height)) for kind in kinds]
+        streams = []
+        for kind in kinds:
+            performers = director.performers(performance, kind)
+            for performer in performers.values():
+                stack.callback(performer.close)
+            streams.append(picture_frames(performers, plan, (width, height)))
         for index, together in enumerate(zip(*streams, strict=True)):
             for kind, frame in zip(kinds, together, strict=True):
                 if kind in writers:
@@ -146,3 +151,5 @@ def _single_frames(
         segment = next(each for each in plan if each.start <= mark < each.stop)
         one = type(segment)(start=mark, stop=mark + 1, names=segment.names)
         yield from picture_frames(performers, [one], size)
+    for performer in performers.values():
+        performer.close()
