@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from affetto.conditioning.track import EmotionTrack
     from affetto.generators.face.pipeline import FaceAnimator
     from affetto.generators.music.pipeline import MusicComposer
+    from affetto.generators.portrait.pipeline import TalkingHead, TalkOptions
     from affetto.generators.voice.pipeline import VoiceConverter
     from affetto.head.model import HeadModel
     from affetto.media.animation.curves import FaceCurves
@@ -23,6 +24,8 @@ _HOMES = {
     "FaceCurves": "affetto.media.animation.curves",
     "HeadModel": "affetto.head.model",
     "MusicComposer": "affetto.generators.music.pipeline",
+    "TalkOptions": "affetto.generators.portrait.pipeline",
+    "TalkingHead": "affetto.generators.portrait.pipeline",
     "VoiceConverter": "affetto.generators.voice.pipeline",
     "load_audio": "affetto.media.audio",
 }
@@ -35,6 +38,8 @@ __all__ = [
     "FaceCurves",
     "HeadModel",
     "MusicComposer",
+    "TalkOptions",
+    "TalkingHead",
     "VoiceConverter",
     "__version__",
     "load_audio",

@@ -23,7 +23,7 @@ class AlphaVideoWriter:
     """Writes RGBA frames, and the sound that belongs to them, to a .mov file; use it in a `with` block.
 
     ProRes 4444 (10 bits a channel, BT.709, straight alpha) and 16-bit PCM. Sound is cut at the end of the last frame.
-    When the block fails, no file appears.
+    When the block fails, no file appears. Odd sizes get one more row or column of edge pixels.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class AlphaVideoWriter:
         self.path = Path(path)
         if self.path.suffix.lower() != ".mov":
             raise UsageError(f"{self.path}: video with transparency is written as .mov")
-        if min(size) < 2 or size[0] * size[1] > MAX_PIXELS or size[0] % 2 or size[1] % 2:
-            raise UsageError(f"{self.path}: {size[0]}x{size[1]} pixels: use even sides, 2x2 to 4096x2304")
+        if min(size) < 2 or size[0] * size[1] > MAX_PIXELS:
+            raise UsageError(f"{self.path}: {size[0]}x{size[1]} pixels cannot be written: use 2x2 to 4096x2304")
         if not 1 <= fps <= 240:
             raise UsageError(f"{self.path}: {fps} frames per second are outside 1..240")
         self.size = size
@@ -56,7 +56,8 @@ class AlphaVideoWriter:
         self._container = self._stack.enter_context(opened)
         options = {"profile": "4444", "vendor": "apl0", "threads": "2", "alpha_bits": "16"}
         self._video = self._container.add_stream("prores_ks", rate=self.fps, options=options)
-        self._video.width, self._video.height = self.size
+        width, height = self.size
+        self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuva444p10le"
         context = self._video.codec_context
         context.color_range, context.color_primaries = ColorRange.MPEG, ColorPrimaries.BT709
@@ -90,6 +91,8 @@ class AlphaVideoWriter:
         width, height = self.size
         if frame.shape != (height, width, 4):
             raise UsageError(f"{self.path}: frames are {width}x{height} RGBA, got {frame.shape}")
+        if width % 2 or height % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgba").reformat(
             format="yuva444p10le",
             src_color_range=ColorRange.JPEG,

@@ -20,9 +20,9 @@ POINTS = 68
 class LandmarkConfig:
     """Sizes of the network; `side` is the picture's in pixels."""
 
-    side: int = 128
-    widths: tuple[int, int, int, int] = (24, 48, 96, 160)
-    maps: int = 64  # channels of the finest features, a quarter of `side` on a side
+    side: int = 112
+    widths: tuple[int, int, int, int] = (16, 36, 72, 128)
+    maps: int = 48  # channels of the finest features, a quarter of `side` on a side
 
     def to_metadata(self) -> dict[str, str]:
         """The configuration as safetensors metadata."""
@@ -47,6 +47,7 @@ class LandmarkOutput:
     log_scale: Float[Tensor, "batch 68 2"]
     pose: Float[Tensor, "batch 3"]
     presence: Float[Tensor, "batch"]
+    maps: Float[Tensor, "batch 68 row column"]
 
 
 class Residual(nn.Module):
@@ -65,10 +66,10 @@ class Residual(nn.Module):
 
 
 class LandmarkNet(nn.Module):
-    """An encoder to an eighth.. a sixteenth of the picture, back up to a quarter, one map of likelihood for each point.
+    """An encoder down to a sixteenth of the picture, back up to a quarter, and one map of likelihood for each point.
 
-    Points are the maps' means (soft-argmax), corrected by what the features where each point lies, and the whole
-    picture, say; from the same features come the scales.
+    Points are the maps' means (soft-argmax; Sun et al. 2018), corrected by what the features at each point and of the whole
+    picture say; from the same features come the scales.
     """
 
     def __init__(self, config: LandmarkConfig | None = None) -> None:
@@ -86,10 +87,11 @@ class LandmarkNet(nn.Module):
         self.likelihood = nn.Conv2d(config.maps, POINTS, 1)
         self.whole = nn.Linear(d, config.maps)
         self.names = nn.Parameter(0.02 * torch.randn(POINTS, config.maps))
-        self.correct = nn.Sequential(nn.Linear(config.maps, 64), nn.ReLU(), nn.Linear(64, 4))
+        last = nn.Linear(64, 4)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.correct = nn.Sequential(nn.Linear(config.maps, 64), nn.ReLU(), last)
         self.global_ = nn.Linear(d, 4)
-        nn.init.zeros_(self.correct[-1].weight)
-        nn.init.zeros_(self.correct[-1].bias)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "embedded") -> "LandmarkNet":
@@ -128,6 +130,7 @@ class LandmarkNet(nn.Module):
             log_scale=(more[..., 2:] - 4.0).clamp(-7.0, 0.0),
             pose=rest[:, :3],
             presence=rest[:, 3],
+            maps=logits,
         )
 
 

@@ -7,7 +7,7 @@ face (`FRONT`) and laid onto the texels that look forward.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32
 from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import gaussian_filter
 
@@ -64,7 +64,7 @@ class SkinPainter:
         x, y, z = (np.nan_to_num(place[..., axis]) * 1000.0 for axis in range(3))
         columns = np.clip(x - _LEFT_MM, 0, FRONT[0] - 1).astype(np.int64)
         rows = np.clip(_TOP_MM - y, 0, FRONT[1] - 1).astype(np.int64)
-        self._front: Int[np.ndarray, texel] = (rows * FRONT[0] + columns)[self._skin]
+        self._front = (rows * FRONT[0] + columns)[self._skin]
         self._forward = np.clip((z[self._skin] + 45.0) / 25.0, 0.0, 1.0).astype(np.float32)[:, None]
         ratio = base / SKIN.astype(np.float32)
         brow = np.abs(y - np.interp(np.abs(x), *_ARCH.T)) < 8.0

@@ -35,15 +35,17 @@ class LandmarkRecipe:
     """What the training run does; the seconds it may take are asked for separately."""
 
     seconds: float = 4_200.0
-    shards: int = 100
+    shards: int = 40
     first_shards: int = 2  # wait for so many before learning begins
-    batch: int = 48
-    peak_rate: float = 2.5e-3
+    batch: int = 32
+    peak_rate: float = 2e-3
     decay: float = 0.01
     hidden_weight: float = 0.35  # of points that the head itself hides
     pose_weight: float = 0.5
     presence_weight: float = 0.1
-    average: float = 0.998
+    map_weight: float = 0.3
+    map_sigma: float = 1.0  # cells of the map
+    average: float = 0.995
     config: LandmarkConfig = field(default_factory=LandmarkConfig)
 
 
@@ -52,11 +54,12 @@ def landmark_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, float]]:
     """The loss and its parts: Laplace likelihood of the points, pose, presence; absent faces count for presence only."""
     error = (output.points - batch.points).abs()
-    likelihood = error / output.log_scale.exp() + output.log_scale + 20.0 * error
+    likelihood = reduce(
+        error / output.log_scale.exp() + output.log_scale + 20.0 * error, "b p xy -> b p", "mean"
+    )
+    likelihood = likelihood + recipe.map_weight * _map_loss(output, batch, recipe.map_sigma)
     weight = batch.visible + (1.0 - batch.visible) * recipe.hidden_weight
-    per_face = (reduce(likelihood, "b p xy -> b p", "mean") * weight).sum(dim=1) / weight.sum(
-        dim=1
-    ).clamp_min(1.0)
+    per_face = (likelihood * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
     faces = batch.face.sum().clamp_min(1.0)
     points = (per_face * batch.face).sum() / faces
     pose = ((output.pose - batch.pose).abs().sum(dim=1) * batch.face).sum() / faces
@@ -64,6 +67,20 @@ def landmark_loss(
     total = points + recipe.pose_weight * pose + recipe.presence_weight * presence
     parts = {"nme %": 100.0 * _mean_error(output, batch), "pose": pose.item(), "presence": presence.item()}
     return total, parts
+
+
+def _map_loss(output: LandmarkOutput, batch: Batch, sigma: float) -> Float[Tensor, "batch 68"]:
+    """The cross-entropy of each map with a Gaussian about the true place: it teaches far faster than the mean alone."""
+    height, width = output.maps.shape[2:]
+
+    def shares(places: Tensor, cells: int) -> Tensor:
+        at = torch.arange(cells, device=places.device) + 0.5
+        bell = (-0.5 * ((at - (places * cells).clamp(0.0, cells)[..., None]) / sigma) ** 2).exp()
+        return bell / bell.sum(dim=-1, keepdim=True)
+
+    log_share = output.maps.flatten(2).log_softmax(dim=-1).unflatten(2, (height, width))
+    across, down = shares(batch.points[..., 0], width), shares(batch.points[..., 1], height)
+    return -torch.einsum("bphw,bph,bpw->bp", log_share, down, across)
 
 
 def _mean_error(output: LandmarkOutput, batch: Batch) -> float:
@@ -127,7 +144,8 @@ def fit(
     """Learn for `seconds`, yielding the averaged network about every minute and at the end."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    network = LandmarkNet(recipe.config).to(device, memory_format=torch.channels_last)
+    network = LandmarkNet(recipe.config).to(device)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # a form torch's stubs lack
     average = LandmarkNet(recipe.config).to(device)
     spent, step = _resumed(part, network) if resume and part.exists() else (0.0, 0)
     average.load_state_dict(network.state_dict())
