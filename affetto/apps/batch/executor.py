@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from affetto.apps.batch.plan import PlannedJob
-from affetto.apps.batch.worker import JobEvent, Order, serve
+from affetto.apps.batch.worker import JobEvent, Maker, Order, serve
 
 CANCEL_GRACE_S = 1.5
 _SILENT_S = 30.0
+_START_S = 300.0
 
 
 @runtime_checkable
@@ -55,15 +56,24 @@ class _Worker:
     moved: float = field(default_factory=time.monotonic)
     beat: float = field(default_factory=time.monotonic)
     kill_at: float | None = None
+    awake: bool = False  # it has spoken: libraries are loaded
 
 
 class LocalExecutor:
     """Persistent worker processes on this machine, one for each of `devices`; a dead one is replaced.
 
-    Several workers may share a device by naming it several times.
+    Several workers may share a device by naming it several times. `workshop` opens what makes the outputs in each, by
+    default the generators.
     """
 
-    def __init__(self, devices: Sequence[str] = ("cpu",), *, dtype: str = "auto") -> None:
+    def __init__(
+        self,
+        devices: Sequence[str] = ("cpu",),
+        *,
+        dtype: str = "auto",
+        workshop: Callable[..., Maker] | None = None,
+    ) -> None:
+        self._workshop = workshop
         self._context = multiprocessing.get_context("spawn")
         self._dtype = dtype
         self._threads = max(1, (os.cpu_count() or 1) // len(devices))
@@ -115,7 +125,12 @@ class LocalExecutor:
 
     def _started(self, device: str) -> _Worker:
         ours, theirs = self._context.Pipe()
-        options = {"device": device, "dtype": self._dtype, "threads": self._threads}
+        options = {
+            "workshop": self._workshop,
+            "device": device,
+            "dtype": self._dtype,
+            "threads": self._threads,
+        }
         process = self._context.Process(target=serve, args=(theirs,), kwargs=options, daemon=True)
         process.start()
         theirs.close()
@@ -135,6 +150,8 @@ class LocalExecutor:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
                 worker.beat = time.monotonic()
+                if not worker.awake:
+                    worker.awake, worker.moved = True, worker.beat
                 if not isinstance(message, JobEvent):
                     continue
                 worker.moved = time.monotonic()
@@ -162,6 +179,8 @@ class LocalExecutor:
         now = time.monotonic()
         if worker.kill_at is not None:
             return "cancelled" if now > worker.kill_at else ""
+        if not worker.awake:
+            return "its worker did not start" if now - worker.moved > _START_S else ""
         if now - worker.moved > worker.patience_s:
             return f"made no progress for {worker.patience_s:.0f} s and was stopped"
         if now - worker.beat > max(_SILENT_S, worker.patience_s):

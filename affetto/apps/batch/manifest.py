@@ -21,6 +21,7 @@ from affetto.runtime.errors import InvalidInputError
 MAX_BYTES = 64 << 20
 MAX_JOBS = 1_000_000
 MAX_YAML_NODES = 200_000
+MAX_YAML_DEPTH = 12
 SUFFIXES = (".jsonl", ".csv", ".yaml", ".yml")
 
 
@@ -259,7 +260,13 @@ def _listed(path: Path, value: Any, where: str) -> list[Any]:
 def _plain_yaml(path: Path, text: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
     """The document as plain data, and the lines of its jobs; aliases are refused, since they multiply without end."""
     try:
+        depth = 0
         for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_YAML_DEPTH:
+                raise InvalidInputError(
+                    f"{path}: line {event.start_mark.line + 1}: YAML nested too deeply for a manifest"
+                )
             if isinstance(event, yaml.AliasEvent):
                 raise InvalidInputError(
                     f"{path}: line {event.start_mark.line + 1}: aliases (*{event.anchor}) are not read: use defaults"
@@ -270,10 +277,10 @@ def _plain_yaml(path: Path, text: str) -> tuple[Any, dict[tuple[Any, ...], int]]
                 )
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        reason = getattr(error, "problem", None) or "nested too deeply"
+        reason = getattr(error, "problem", None) or "damaged"
         raise InvalidInputError(f"{path}: {where}is not YAML ({reason})") from error
     lines: dict[tuple[Any, ...], int] = {}
     if isinstance(root, yaml.SequenceNode):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from affetto.apps.batch.engines import describe_file
 from affetto.apps.batch.executor import Executor
@@ -249,7 +250,7 @@ def folder_lock(folder: Path, *, name: str = "run") -> Iterator[None]:
         lock.unlink(missing_ok=True)
 
 
-def _holder(lock: Path) -> dict[str, str] | None:
+def _holder(lock: Path) -> dict[str, Any] | None:
     """Who holds a lock, or None when its process is gone."""
     try:
         holder = json.loads(lock.read_text(encoding="utf-8"))

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from affetto.apps.batch.plan import PlannedJob
 from affetto.runtime.errors import CancelledError
-from affetto.runtime.progress import CancelToken, ProgressEvent
-
-if TYPE_CHECKING:
-    from affetto.apps.batch.engines import Workshop
+from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 BEAT_S = 1.0
 _PROGRESS_S = 0.2
@@ -42,8 +39,22 @@ class Order:
     target: Path
 
 
-def serve(pipe: Connection, *, device: str, dtype: str, threads: int) -> None:
+class Maker(Protocol):
+    """Whatever turns jobs into files; `engines.Workshop` does."""
+
+    def make(
+        self, job: PlannedJob, target: Path, *, progress: ProgressCallback, cancel: CancelToken
+    ) -> dict[str, Any]:
+        """Write the output to `target`; size, time of change and hash of it."""
+        ...
+
+
+def serve(
+    pipe: Connection, *, workshop: "Callable[..., Maker] | None", device: str, dtype: str, threads: int
+) -> None:
     """Work on `Order`s from `pipe` until it closes or None arrives; "cancel" stops the current one.
+
+    `workshop` opens what makes the outputs, by default `engines.Workshop`.
 
     Sends `JobEvent`s, and a float (the clock) every second as a sign of life.
     """
@@ -55,12 +66,14 @@ def serve(pipe: Connection, *, device: str, dtype: str, threads: int) -> None:
     threading.Thread(target=_listen, args=(pipe, orders, tokens), daemon=True).start()
     threading.Thread(target=_beat, args=(line,), daemon=True).start()
 
-    from affetto.apps.batch.engines import Workshop  # after the thread counts are set
+    if workshop is None:
+        from affetto.apps.batch.engines import Workshop  # after the thread counts are set
 
-    workshop = Workshop(device=device, dtype=dtype)
+        workshop = Workshop
+    maker = workshop(device=device, dtype=dtype)
     while (order := orders.get()) is not None:
         token = tokens.setdefault("current", CancelToken())
-        line.send(worked(order, workshop, line.send, token))
+        line.send(worked(order, maker, line.send, token))
         tokens.pop("current", None)
 
 

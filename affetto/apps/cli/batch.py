@@ -13,6 +13,7 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import InvalidInputError, JobsFailedError, UsageError
 
 if TYPE_CHECKING:
+    from affetto.apps.batch.executor import Executor
     from affetto.apps.batch.manifest import ManifestError
     from affetto.apps.batch.plan import BatchPlan
     from affetto.apps.batch.runner import RunReport
@@ -104,10 +105,12 @@ def run(
     from affetto.apps.batch.runner import Runner, RunPolicy, folder_lock, prepare, state_folder
     from affetto.apps.batch.store import JobStore
 
-    share = _shard(shard)
+    share, devices = _shard(shard), _devices(device, gpus, workers)
+    if engine not in ("local", "ray"):
+        raise UsageError(f"unknown --engine {engine!r}: use local or ray")
     common.check_folder(output)
     if watch is not None:
-        _watch(jobs, watch, output, _devices(device, gpus, workers), dtype, quiet=quiet)
+        _watch(jobs, watch, output, devices, dtype, quiet=quiet)
         return
     planned = plan_batch(read_manifest(jobs), batch_seed=seed, shard=share)
     _refuse(jobs, planned.errors)
@@ -120,7 +123,7 @@ def run(
         counts |= prepare(store, output, verify=verify)
         common.note(_begun(counts), quiet=quiet)
         leases = LeaseBook(state_folder(output) / "leases") if shared else None
-        executor = _executor(engine, _devices(device, gpus, workers), dtype)
+        executor = _executor(engine, devices, dtype)
         try:
             with _shown(store, quiet=quiet) as show:
                 runner = Runner(
@@ -252,17 +255,15 @@ def _devices(device: str, gpus: str | None, workers: int) -> list[str]:
     return [f"cuda:{numbers[index % len(numbers)]}" for index in range(max(workers, len(numbers)))]
 
 
-def _executor(engine: str, devices: list[str], dtype: str) -> Any:
-    if engine == "local":
-        from affetto.apps.batch.executor import LocalExecutor
-
-        return LocalExecutor(devices, dtype=dtype)
+def _executor(engine: str, devices: list[str], dtype: str) -> "Executor":
     if engine == "ray":
         common.check_package("ray", "the Ray engine needs ray: run pip install 'affetto[ray]'")
         from affetto.apps.batch.ray_executor import RayExecutor
 
         return RayExecutor(devices, dtype=dtype)
-    raise UsageError(f"unknown --engine {engine!r}: use local or ray")
+    from affetto.apps.batch.executor import LocalExecutor
+
+    return LocalExecutor(devices, dtype=dtype)
 
 
 def _store(folder: Path) -> "JobStore":
