@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -187,8 +187,11 @@ class EmotionBank(nn.Module):
                 keys = rearrange(keys[few], "item k token width -> item (k token) width")
                 values = rearrange(values[few], "item k token width -> item (k token) width")
             else:
-                keys = repeat(keys, "code token width -> item (code token) width", item=len(emotion))
-                values = repeat(values, "code token width -> item (code token) width", item=len(emotion))
+                return BankOutput(
+                    tokens=self._attend_all(self.to_q(self.query(emotion)), keys, values),
+                    indices=indices,
+                    loss=loss,
+                )
         tokens = self._attend(self.to_q(self.query(emotion)), keys, values)
         return BankOutput(tokens=tokens, indices=indices, loss=loss)
 
@@ -204,6 +207,17 @@ class EmotionBank(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(q, k, v)
         return rearrange(mixed, "item head token part -> item token (head part)")
+
+    def _attend_all(
+        self,
+        queries: Float[Tensor, "item token width"],
+        keys: Float[Tensor, "code key width"],
+        values: Float[Tensor, "code key width"],
+    ) -> Float[Tensor, "item token width"]:
+        """Every query attends to every code; as one sequence of queries, so that no code is copied for each item."""
+        items = len(queries)
+        queries, keys, values = (rearrange(x, "i t w -> 1 (i t) w") for x in (queries, keys, values))
+        return rearrange(self._attend(queries, keys, values), "1 (i t) w -> i t w", i=items)
 
     def null(
         self, items: int = 1, mode: BankMode = "attend", *, memory: tuple[Tensor, Tensor] | None = None
