@@ -113,9 +113,7 @@ def _beat(line: _Line) -> None:
         time.sleep(BEAT_S)
 
 
-def worked(
-    order: Order, workshop: "Workshop", report: Callable[[JobEvent], None], token: CancelToken
-) -> JobEvent:
+def worked(order: Order, workshop: Maker, report: Callable[[JobEvent], None], token: CancelToken) -> JobEvent:
     """How one job ended; `report` hears where it is, at most five times a second."""
     from affetto.apps.cli import explain
 
