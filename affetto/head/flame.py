@@ -133,6 +133,11 @@ def load_flame(path: str | Path) -> FlameModel:
     return _checked(path, readers[path.suffix.lower()](path))
 
 
+def convert_flame(source: Path, target: Path) -> None:
+    """Write the FLAME model of any file that `load_flame` reads as safetensors."""
+    load_flame(source).save(target)
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -57,14 +57,36 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_state(entry: WeightFile) -> str:
-    """What became of a weight file: `ok`, `missing`, `damaged`, or `unpinned` (there, but its hash is not known)."""
+def receipt_path(entry: WeightFile) -> Path:
+    """Where it is written down what was pulled for `entry`."""
+    return cache_folder() / f"{Path(entry.file).stem}.receipt.json"
+
+
+def pinned(entry: WeightFile) -> tuple[str, int]:
+    """The SHA-256 and the size that a file must have: the registry's, else those of its pull; "" and 0 when unknown."""
+    if entry.sha256 or entry.embedded:
+        return entry.sha256, entry.size
+    try:
+        held = json.loads(receipt_path(entry).read_text(encoding="utf-8"))
+        return str(held["sha256"]), int(held["size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", 0
+
+
+def file_state(entry: WeightFile, *, thorough: bool = True) -> str:
+    """What became of a weight file: `ok`, `missing`, `damaged`, or `unpinned` (there, but its hash is not known).
+
+    Not `thorough`, only the size of files that were pulled is compared, because hashing gigabytes takes a while.
+    """
     path = expected_path(entry)
     if not path.is_file():
         return "missing"
-    if not entry.sha256:
+    sha256, size = pinned(entry)
+    if not sha256:
         return "unpinned"
-    return "ok" if path.stat().st_size == entry.size and sha256_of(path) == entry.sha256 else "damaged"
+    if path.stat().st_size != size:
+        return "damaged"
+    return "ok" if (not thorough and not entry.sha256) or sha256_of(path) == sha256 else "damaged"
 
 
 def weight_path(weight_id: str) -> Path:
@@ -84,7 +106,7 @@ def weight_path(weight_id: str) -> Path:
     stat = path.stat()
     key = (str(path), stat.st_size, stat.st_mtime_ns)
     if key not in _verified:
-        if file_state(entry) == "damaged":
+        if file_state(entry, thorough=False) == "damaged":
             raise MissingResourceError(
                 f"weights {weight_id!r} at {path} differ from their registered hash: {mend}"
             )
@@ -126,6 +148,17 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise InvalidInputError(f"{path}: is damaged ({error}): delete it and download it again") from error
+
+
+def read_header(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes in a safetensors file, without reading its numbers."""
+    path = Path(path)
+    check_safetensors(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InvalidInputError(f"{path}: is damaged ({error}): delete it and download it again") from error
 

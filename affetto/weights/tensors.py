@@ -13,6 +13,7 @@ from torch import Tensor
 
 from affetto.runtime.errors import InvalidInputError
 from affetto.weights import unpickle
+from affetto.weights.architectures import named_architecture
 from affetto.weights.store import check_safetensors, refuse_impostors, weight_path
 
 
@@ -93,4 +94,6 @@ def check_layout(
     elif wrong := [key for key in expected if given[key] != expected[key]]:
         problem = f"{wrong[0]!r} is {given[wrong[0]]}, not {expected[wrong[0]]}"
     if problem is not None:
-        raise InvalidInputError(f"{problem}: these are not the weights of {what}")
+        other = named_architecture(given)
+        looks = f" (they look like {other})" if other and other not in what else ""
+        raise InvalidInputError(f"{problem}: these are not the weights of {what}{looks}")

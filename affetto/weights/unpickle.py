@@ -32,8 +32,7 @@ INERT = ("omegaconf", "munch", "pytorch_lightning", "lightning", "lightning_fabr
          "torch.optim", "torch.device", "torch.Size", "yacs", "easydict", "enum", "collections.defaultdict",
          "collections.Counter", "builtins.set", "builtins.frozenset", "builtins.slice", "builtins.complex",
          "_codecs.encode", "copyreg._reconstructor", "builtins.object", "builtins.dict", "builtins.list", "builtins.tuple",
-         "builtins.str", "builtins.int", "builtins.float", "builtins.bool", "builtins.bytes", "builtins.getattr",
-         "__builtin__.object", "__builtin__.set")  # fmt: skip
+         "builtins.str", "builtins.int", "builtins.float", "builtins.bool", "builtins.bytes", "builtins.getattr")  # fmt: skip
 """Names that checkpoints carry beside their tensors (settings, optimisers): an empty shell stands in for each."""
 MAX_PICKLE = 1 << 28
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -163,7 +162,7 @@ class Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name."""
-        full = f"{module}.{name}"
+        full = f"{module}.{name}".replace("__builtin__.", "builtins.")
         if full in ALLOWED:
             return ALLOWED[full]
         if any(full == each or full.startswith(f"{each}.") for each in INERT):

@@ -3,7 +3,8 @@
 import importlib
 import inspect
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,22 +14,36 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 
 if TYPE_CHECKING:
+    from affetto.weights.origins import Origin, Part
     from affetto.weights.registry import WeightFile
 
+Parts = Mapping[str, Path]
+"""Published files by the names they have at their publisher."""
+
 CONVERTERS: Mapping[str, tuple[str, str]] = {
-    # id: (module, function); each takes the published tensors (and `source`, their file) and gives ours with metadata
+    # id: (module, function); each takes the published tensors (and `source`, their file), or `parts`, the published
+    # tensors by file, and gives ours with metadata
     "dac-44khz": ("affetto.tokenizers.codec", "convert_dac"),
+    "dice-talk": ("affetto.generators.portrait.full.checkpoints", "convert_dice_talk"),
     "diffvc-libritts": ("affetto.generators.voice.full.convert", "convert_diffvc"),
     "diffvc-vctk": ("affetto.generators.voice.full.convert", "convert_diffvc"),
+    "emote": ("affetto.generators.face.full.emote_weights", "convert_emote"),
     "encodec-24khz": ("affetto.tokenizers.codec", "convert_encodec_24khz"),
     "encodec-48khz": ("affetto.tokenizers.codec", "convert_encodec_48khz"),
     "hifigan-universal": ("affetto.generators.voice.full.convert", "convert_hifigan"),
     "mimi": ("affetto.tokenizers.codec", "convert_mimi"),
     "muser": ("affetto.generators.music.full.muser_weights", "convert_muser"),
     "muser-prior": ("affetto.generators.music.full.muser_weights", "convert_muser_prior"),
+    "svd-xt": ("affetto.generators.portrait.full.checkpoints", "convert_svd_xt"),
     "vocos-mel-24khz": ("affetto.generators.voice.full.convert", "convert_vocos"),
 }
 """How published files become ours; a file without an entry must be safetensors already and is kept as it is."""
+
+READERS: Mapping[str, str] = {
+    "flame2020": "affetto.head.flame:convert_flame",
+    "flame2023-open": "affetto.head.flame:convert_flame",
+}
+"""Published files that are no tensors of a network: read and written by a function in a bounded process."""
 
 _COLOURS = {"ok": "green", "missing": "dim", "unpinned": "yellow", "damaged": "red"}
 
@@ -45,13 +60,26 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="weights")
 
 
-def _described(entry: "WeightFile") -> dict[str, Any]:
+def _described(entry: "WeightFile", *, thorough: bool = False) -> dict[str, Any]:
     """Everything known about one weight file, as plain values."""
     import dataclasses
 
+    from affetto.weights.origins import ORIGINS
+    from affetto.weights.receipts import is_accepted
     from affetto.weights.store import expected_path, file_state
 
-    return {**dataclasses.asdict(entry), "path": str(expected_path(entry)), "state": file_state(entry)}
+    origin = ORIGINS.get(entry.id)
+    return {
+        **dataclasses.asdict(entry),
+        "path": str(expected_path(entry)),
+        "state": file_state(entry, thorough=thorough),
+        "page": entry.source if origin is None else origin.page,
+        "revision": "" if origin is None else origin.revision,
+        "published": [] if origin is None else [part.name for part in origin.parts],
+        "about_bytes": 0 if origin is None else origin.about_bytes,
+        "downloadable": origin is not None and origin.downloadable,
+        "accepted": entry.embedded or is_accepted(entry),
+    }
 
 
 def list_weights(
@@ -89,11 +117,21 @@ def _print_table(described: list[dict[str, Any]]) -> None:
         table.add_row(
             f"{escape(entry['id'])}\n[dim]{escape(entry['consumer'])}{shipped}[/]",
             f"[{_COLOURS[entry['state']]}]{entry['state']}[/]",
-            f"{entry['size'] / 2**20:.1f} MiB" if entry["size"] else "-",
+            _size(entry),
             "yes" if entry["commercial"] else "[red]no[/]",
             f"{escape(entry['licence'])}\n[dim]{escape(entry['source'])}[/]",
         )
     Console().print(table)
+
+
+def _size(entry: Mapping[str, Any]) -> str:
+    """The size of a file in words, with ~ while only the publisher's total is known."""
+    if entry["size"]:
+        return f"{entry['size'] / 2**20:.1f} MiB"
+    about = entry["about_bytes"]
+    if not about:
+        return "-"
+    return f"~{about / 1e6:.0f} MB" if about < 1e9 else f"~{about / 1e9:.1f} GB"
 
 
 def verify(
@@ -108,7 +146,7 @@ def verify(
     from affetto.weights.registry import REGISTRY, get
 
     chosen = [get(name) for name in ids] if ids else list(REGISTRY.values())
-    described = [_described(entry) for entry in chosen]
+    described = [_described(entry, thorough=True) for entry in chosen]
     if not ids:
         described = [entry for entry in described if entry["embedded"] or entry["state"] != "missing"]
     if json:
@@ -118,13 +156,17 @@ def verify(
     else:
         for entry in described:
             common.print_data(f"{entry['state']:<9} {entry['id']}")
-    wrong = [
-        f"{entry['id']} ({entry['state']})" for entry in described if entry["state"] in ("missing", "damaged")
-    ]
+    wrong = [entry for entry in described if entry["state"] in ("missing", "damaged")]
     if wrong:
-        raise MissingResourceError(
-            f"weights are not as registered: {', '.join(wrong)}: reinstall affetto, or get them from the listed source"
+        first = wrong[0]
+        mend = (
+            "reinstall affetto"
+            if first["embedded"]
+            else f"run affetto weights pull {first['id']}"
+            + (" --overwrite" if first["state"] == "damaged" else "")
         )
+        named = ", ".join(f"{entry['id']} ({entry['state']})" for entry in wrong)
+        raise MissingResourceError(f"weights are not as registered: {named}: {mend}")
 
 
 _WeightId = Annotated[str, typer.Argument(metavar="ID", help="Which weights; see affetto weights list.")]
@@ -132,51 +174,59 @@ _WeightId = Annotated[str, typer.Argument(metavar="ID", help="Which weights; see
 
 def pull(
     weight_id: _WeightId,
-    source_file: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="A published file that you have already.")
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE|DIR", help="Published files that you have already: nothing is downloaded."
+        ),
     ] = None,
     accept: Annotated[
         bool, typer.Option("--accept-licence", help="You have read the licence at the source and accept it.")
     ] = False,
     sha256: Annotated[str, typer.Option(help="What the published file's SHA-256 must be.")] = "",
+    revision: Annotated[
+        str, typer.Option(help="Another revision of the repository than the registered one.")
+    ] = "",
     json: common.JsonOption = False,
     quiet: common.QuietOption = False,
     overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
-    """Download a published weight file, or take it with --from, and put it where the full tier finds it.
+    """Download published weights, or take them with --from, and put them where the full tier finds them.
 
-    The source and its licence are shown first; nothing is downloaded without --accept-licence.
+    Source, licence and size are shown first. Nothing is downloaded before the licence was accepted, once: on a terminal
+    you are asked, elsewhere give --accept-licence. A download that was interrupted goes on where it stopped.
     """
-    import tempfile
-
-    from affetto.weights.pulling import download, origin_of
+    from affetto.weights.origins import origin_of
     from affetto.weights.registry import get
 
     entry = get(weight_id)
     _check_pullable(entry, overwrite=overwrite)
-    terms = "commercial use allowed" if entry.commercial else "no commercial use"
+    terms = "commercial use allowed" if entry.commercial else "NO COMMERCIAL USE"
     common.note(f"{entry.id}: {entry.source}; licence {entry.licence} ({terms})", quiet=quiet)
-    if source_file is not None:
-        _install(entry, source_file, sha256, json=json)
+    if source is not None:
+        parts = _given(entry.id, source)
+        _install(entry, parts, sha256, source=str(source), revision="", json=json)
         return
     origin = origin_of(weight_id, entry.source)
-    if not origin.url:
+    if not origin.downloadable:
         raise MissingResourceError(
-            f"{weight_id}: open {origin.page}, save {origin.name} from there,"
+            f"{weight_id}: open {origin.page}, save {origin.names} from there,"
             f" then run affetto weights pull {weight_id} --from FILE"
         )
-    if not accept:
-        raise UsageError(f"{weight_id}: read the licence at {origin.page}, then repeat with --accept-licence")
-    with tempfile.TemporaryDirectory() as folder, common.progress(quiet=quiet) as callback:
-        fetched = download(origin.url, Path(folder) / Path(origin.name).name, progress=callback)
-        _install(entry, fetched, sha256, json=json)
+    _agreed(entry, origin.page, origin.about_bytes, accept=accept)
+    parts, found = _downloaded(entry.id, origin, revision, quiet=quiet)
+    _install(entry, parts, sha256, source=origin.page, revision=found, json=json)
+    _forget_downloads(entry.id)
 
 
 def convert(
     weight_id: _WeightId,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The published file (.pt, .bin, .th, .safetensors).")
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|DIR", help="The published file (.pt, .bin, .ckpt, .safetensors), or their folder."
+        ),
     ],
     output: common.OutputOption = None,
     json: common.JsonOption = False,
@@ -184,7 +234,7 @@ def convert(
     overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
-    """Turn a published weight file into a .safetensors file of ours, its names and shapes checked."""
+    """Turn published weights into a .safetensors file of ours, names and shapes checked, nothing in them executed."""
     from affetto.weights.registry import get
 
     entry = get(weight_id)
@@ -193,7 +243,7 @@ def convert(
     if output is None:
         raise UsageError("name the file to write with -o NAME.safetensors")
     common.check_outputs([output], [".safetensors"], overwrite=overwrite)
-    _converted(weight_id, file, output)
+    _converted(weight_id, _given(weight_id, source), output)
     if json:
         common.print_json({"id": weight_id, "path": str(output)})
     else:
@@ -211,36 +261,173 @@ def _check_pullable(entry: "WeightFile", *, overwrite: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _install(entry: "WeightFile", file: Path, sha256: str, *, json: bool) -> None:
-    """Convert `file` into the user's cache and say where it went."""
+def _agreed(entry: "WeightFile", page: str, about_bytes: int, *, accept: bool) -> None:
+    """Raise unless the licence was accepted now or before; now means by option, or by answering on a terminal."""
+    from affetto.weights import receipts
+
+    if receipts.is_accepted(entry):
+        return
+    if not accept and sys.stdin.isatty() and sys.stderr.isatty():
+        size = f", about {about_bytes / 1e9:.1f} GB" if about_bytes else ""
+        warning = "" if entry.commercial else " It forbids commercial use."
+        accept = typer.confirm(
+            f"Read the licence at {page}{size}.{warning} Do you accept it?", default=False, err=True
+        )
+    if not accept:
+        raise UsageError(f"{entry.id}: read the licence at {page}, then repeat with --accept-licence")
+    receipts.accept(entry)
+
+
+def _downloaded(weight_id: str, origin: "Origin", revision: str, *, quiet: bool) -> "tuple[Parts, str]":
+    """The parts of an origin in the folder of unfinished downloads, and the revision they are of."""
+    from affetto.runtime.errors import TryAgainError
+    from affetto.weights.pulling import at_revision, download
+
+    if revision and not origin.revision:
+        raise UsageError(f"--revision means nothing for {weight_id}: its files have no repository")
+    folder = _downloads(weight_id)
+    parts: dict[str, Path] = {}
+    found = revision or origin.revision
+    with common.progress(quiet=quiet) as callback:
+        for part in origin.parts:
+            part = at_revision(part, origin.revision, revision) if revision else part
+            if not part.url:
+                continue
+            target = folder / part.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_file():
+                try:
+                    found = download(part, target, progress=callback).revision or found
+                except (TryAgainError, InvalidInputError) as error:
+                    if not part.optional:
+                        raise
+                    common.note(f"{part.name} is left out: {error}", quiet=quiet)
+                    continue
+            parts[part.name] = target
+    return parts, found
+
+
+def _downloads(weight_id: str) -> Path:
+    from affetto.weights.store import cache_folder
+
+    return cache_folder() / "downloads" / weight_id
+
+
+def _forget_downloads(weight_id: str) -> None:
+    """Remove what was downloaded once it is converted; unfinished downloads are never removed."""
+    shutil.rmtree(_downloads(weight_id), ignore_errors=True)
+
+
+def _given(weight_id: str, source: Path) -> "Parts":
+    """The parts that a user's file or folder holds, by their published names.
+
+    In a folder a part is found by its whole published name, else by its last component, wherever it lies.
+    """
+    from affetto.weights.origins import ORIGINS, Part
+
+    if not source.exists():
+        raise InvalidInputError(f"{source}: no such file or folder: check the path")
+    wanted = ORIGINS[weight_id].parts if weight_id in ORIGINS else (Part(name=f"{weight_id}.safetensors"),)
+    needed = [part for part in wanted if not part.optional]
+    if source.is_file():
+        if len(needed) > 1:
+            return _with_neighbours(source, wanted, weight_id)
+        return {needed[0].name: source}
+    parts: dict[str, Path] = {}
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for part in wanted:
+        tail = Path(part.name)
+        fitting = [path for path in files if path.parts[-len(tail.parts) :] == tail.parts]
+        fitting = fitting or [path for path in files if path.name == tail.name]
+        if not fitting and tail.suffix and len(needed) == 1 and not part.optional:
+            fitting = [path for path in files if path.suffix == tail.suffix]
+        if len(fitting) > 1:
+            raise InvalidInputError(
+                f"{source}: holds {len(fitting)} files that could be {part.name}: name one with --from FILE"
+            )
+        if fitting:
+            parts[part.name] = fitting[0]
+    if missing := [part.name for part in needed if part.name not in parts]:
+        raise InvalidInputError(f"{source}: lacks {', '.join(missing)}: put the published files there")
+    return parts
+
+
+def _with_neighbours(source: Path, wanted: "Sequence[Part]", weight_id: str) -> "Parts":
+    """A file of several, with the others beside it."""
+    parts = {part.name: source.with_name(Path(part.name).name) for part in wanted}
+    named = [name for name in parts if Path(name).name == source.name]
+    if not named:
+        raise InvalidInputError(
+            f"{source}: {weight_id} is made of {', '.join(parts)}: give the folder with all of them"
+        )
+    found = {name: path for name, path in parts.items() if path.is_file()}
+    if missing := [part.name for part in wanted if not part.optional and part.name not in found]:
+        raise InvalidInputError(
+            f"{source}: beside it lacks {', '.join(missing)}: put the published files together"
+        )
+    return found
+
+
+def _install(
+    entry: "WeightFile", parts: "Parts", sha256: str, *, source: str, revision: str, json: bool
+) -> None:
+    """Convert the parts into the user's cache, write down what they were, and say where the result went."""
     from affetto.weights.pulling import check_hash
+    from affetto.weights.receipts import Receipt
     from affetto.weights.store import expected_path, sha256_of
 
-    if not file.is_file():
-        raise InvalidInputError(f"{file}: no such file: check the path")
-    published = check_hash(file, sha256)
+    if sha256 and len(parts) > 1:
+        raise UsageError("--sha256 is for weights in one file: leave it away, each file's hash is shown")
+    published = {name: check_hash(path, sha256) for name, path in parts.items()}
     target = expected_path(entry)
-    _converted(entry.id, file, target)
-    result = {"id": entry.id, "path": str(target), "published_sha256": published, "sha256": sha256_of(target)}
+    _converted(entry.id, parts, target)
+    size, made = target.stat().st_size, sha256_of(target)
+    Receipt(
+        id=entry.id, source=source, revision=revision, licence=entry.licence, published=published, sha256=made,
+        size=size,
+    ).save(entry)  # fmt: skip
     if json:
-        common.print_json(result)
+        first = next(iter(published.values()))
+        common.print_json(
+            {
+                "id": entry.id,
+                "path": str(target),
+                "published_sha256": first,
+                "published": published,
+                "revision": revision,
+                "sha256": made,
+                "size": size,
+            }  # fmt: skip
+        )
     else:
-        common.print_data(f"{target}  (published file sha256 {published})")
+        common.print_data(f"{target}  ({len(parts)} published, sha256 {', '.join(published.values())})")
 
 
-def _converted(weight_id: str, file: Path, target: Path) -> None:
-    """Write `target` from the published `file`; nothing is written when it does not fit."""
+def _converted(weight_id: str, parts: "Parts", target: Path) -> None:
+    """Write `target` from the published parts; nothing is written when they do not fit."""
     from affetto.runtime.files import atomic_path
-    from affetto.weights.store import check_safetensors, save_tensors
+    from affetto.weights.architectures import check_architecture
+    from affetto.weights.limited import run_limited
+    from affetto.weights.store import check_safetensors, read_header, save_tensors
     from affetto.weights.tensors import read_checkpoint
 
+    file = next(iter(parts.values()))
+    if weight_id in READERS:
+        with atomic_path(target) as temporary:
+            run_limited(READERS[weight_id], file, temporary)
+        return
     if weight_id not in CONVERTERS:
         check_safetensors(file)
+        check_architecture(weight_id, read_header(file), str(file))
         with atomic_path(target) as temporary:
             shutil.copyfile(file, temporary)
         return
     module, function = CONVERTERS[weight_id]
     converter = getattr(importlib.import_module(module), function)
-    given = {"source": file} if "source" in inspect.signature(converter).parameters else {}
-    tensors, metadata = converter(read_checkpoint(file), **given)
+    takes = inspect.signature(converter).parameters
+    if "parts" in takes:
+        tensors, metadata = converter({name: read_checkpoint(path) for name, path in parts.items()})
+    else:
+        given = {"source": file} if "source" in takes else {}
+        tensors, metadata = converter(read_checkpoint(file), **given)
     save_tensors(target, tensors, metadata)

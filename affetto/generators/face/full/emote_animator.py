@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from affetto.acting.pieces import join
 from affetto.conditioning.track import as_track
 from affetto.generators.face.full.audio import RATE
 from affetto.generators.face.full.emote import Emote
@@ -15,15 +16,12 @@ from affetto.generators.face.full.emote_weights import load_emote
 from affetto.generators.face.full.flame_curves import FlameCurves, FlameToArkit
 from affetto.generators.face.full.speaker import EmoteMotion, EmoteSpeaker, StreamSpeaker
 from affetto.generators.face.full.style import StyleOptions
-from affetto.acting.pieces import join
 from affetto.generators.face.performance import FaceOptions, perform
 from affetto.generators.face.pipeline import (
     FaceAnimation,
     FacePlan,
     Feeling,
     Speech,
-    check_speech,
-    split_blocks,
     watched,
 )
 from affetto.head.flame import FlameModel, load_flame
@@ -34,6 +32,7 @@ from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 from affetto.speech.reader import ContentReader, WindowPlan
+from affetto.speech.sound import blocks_of, check_speech
 from affetto.weights.registry import REGISTRY
 from affetto.weights.store import expected_path, weight_path
 
@@ -195,7 +194,7 @@ class EmoteAnimator:
         options = options or FaceOptions()
         if isinstance(audio, Audio):
             check_speech(audio)
-            blocks = split_blocks(audio.resampled(RATE).mono())
+            blocks = blocks_of(audio, _BLOCK_S)
         else:
             blocks = (block for _, block in stream_audio(audio, _BLOCK_S, RATE))
         track = as_track(emotion)
