@@ -23,14 +23,14 @@ from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_cu
 from affetto.media.audio import Audio, load_audio, stream_audio
 from affetto.media.video import VideoWriter
 from affetto.runtime.device import resolve_device, resolve_dtype
-from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
+from affetto.runtime.errors import MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 from affetto.speech.align import align_text
 from affetto.speech.content import RATE, SpeechContent
 from affetto.speech.phones import TimedPhone
 from affetto.speech.reader import ContentReader, WindowPlan
+from affetto.speech.sound import blocks_of, check_speech
 
-MIN_SECONDS = 0.2
 _BLOCK_S = 5.0
 _GPU_WINDOWS = 16
 
@@ -266,7 +266,7 @@ class FaceAnimator:
         options = options or FaceOptions()
         if isinstance(audio, Audio):
             check_speech(audio)
-            blocks = split_blocks(audio.resampled(RATE).mono())
+            blocks = blocks_of(audio, _BLOCK_S)
         else:
             blocks = (block for _, block in stream_audio(audio, _BLOCK_S, RATE))
         contents = self._reader.stream(blocks, plan=WindowPlan())
@@ -280,24 +280,6 @@ class FaceAnimator:
     ) -> Iterator[FaceCurves]:
         batch = _GPU_WINDOWS if self.device.type == "cuda" else 1
         return perform(contents, speak, self._head, track, options, batch=batch)
-
-
-def check_speech(audio: Audio) -> None:
-    """Raise InvalidInputError for sound that is too short or silent."""
-    where = audio.path or "the sound"
-    if audio.seconds < MIN_SECONDS:
-        raise InvalidInputError(
-            f"{where}: lasts {audio.seconds:.3f} s: give at least {MIN_SECONDS} s of speech"
-        )
-    if audio.is_silent:
-        raise InvalidInputError(f"{where}: is silent (below -80 dB throughout): check the recording")
-
-
-def split_blocks(samples: Float[np.ndarray, "sample"]) -> Iterator[Float[np.ndarray, "sample"]]:
-    """Consecutive blocks of five seconds."""
-    size = round(_BLOCK_S * RATE)
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
 
 
 def watched(
