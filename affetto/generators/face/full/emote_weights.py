@@ -27,11 +27,13 @@ _PROJECTION = "sequence_decoder.motion_prior.motion_decoder.post_transformer_lin
 Converted = tuple[dict[str, Tensor], dict[str, str]]
 
 
-def convert_emote(tensors: Mapping[str, Tensor]) -> Converted:
+def convert_emote(tensors: Mapping[str, Tensor], source: Path | None = None) -> Converted:
     """The published EMOTE or EMOTE_v2 checkpoint: sizes are read from it, names and shapes checked against ours.
 
-    Raises InvalidInputError in words for the checkpoint of something else.
+    A file of our own recipe is taken as it is. Raises InvalidInputError in words for the checkpoint of something else.
     """
+    if source is not None and (own := _own(source)) is not None:
+        return own
     own = renamed_weight_norm({k: v for k, v in tensors.items() if not k.startswith(UNUSED)})
     for key, what in ((_OUT, "FLINT's decoder"), ("sequence_encoder.linear.weight", "the audio encoder")):
         if key not in own:
@@ -49,6 +51,17 @@ def convert_emote(tensors: Mapping[str, Tensor]) -> Converted:
     check_layout({key: tuple(value.shape) for key, value in own.items()}, expected, "EMOTE")
     plain = {k: v.detach().float() if v.is_floating_point() else v for k, v in own.items()}
     return {k: v.contiguous() for k, v in plain.items()}, {"format": FORMAT, "config": config.to_json()}
+
+
+def _own(source: Path) -> Converted | None:
+    """The content of a file that our recipe wrote, or None."""
+    with source.open("rb") as file:
+        if file.read(9)[8:9] != b"{":
+            return None
+    arrays, metadata = read_arrays(source)
+    if metadata.get("format") != FORMAT:
+        return None
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}, metadata
 
 
 def _config_of(state: Mapping[str, Tensor]) -> EmoteConfig:
