@@ -79,29 +79,31 @@ class Consent(_Strict):
     """Who may be shown or heard, and why; recorded in the recipe."""
 
     kind: Literal["self", "licensed", "synthetic", "public-domain"]
-    by: str | None = Field(None, max_length=200, description="Who gave it")
-    note: str | None = Field(None, max_length=2000)
+    by: str | None = Field(default=None, max_length=200, description="Who gave it")
+    note: str | None = Field(default=None, max_length=2000)
     date: datetime.date | None = None
 
 
 class Provenance(_Strict):
     """Where the material comes from; recorded in the recipe."""
 
-    author: str | None = Field(None, max_length=200)
-    licence: str | None = Field(None, max_length=200)
-    note: str | None = Field(None, max_length=2000)
+    author: str | None = Field(default=None, max_length=200)
+    licence: str | None = Field(default=None, max_length=200)
+    note: str | None = Field(default=None, max_length=2000)
 
 
 class VoiceSettings(_Strict):
     """How a speaker's recording takes on the emotion."""
 
-    convert: bool = Field(True, description="false keeps the recording as it is")
+    convert: bool = Field(default=True, description="false keeps the recording as it is")
     gain: Gain = 1.0
     lag: Lag = 0.0
-    level: float = Field(0.0, ge=0, le=2, description="How much of the emotion's own loudness is let through")
-    keep_timing: bool = Field(False, description="Every word stays where it is")
-    volume_db: float = Field(0.0, ge=-40, le=20)
-    pan: float = Field(0.0, ge=-1, le=1, description="-1 left, 1 right")
+    level: float = Field(
+        default=0.0, ge=0, le=2, description="How much of the emotion's own loudness is let through"
+    )
+    keep_timing: bool = Field(default=False, description="Every word stays where it is")
+    volume_db: float = Field(default=0.0, ge=-40, le=20)
+    pan: float = Field(default=0.0, ge=-1, le=1, description="-1 left, 1 right")
 
 
 class FaceSettings(_Strict):
@@ -113,8 +115,8 @@ class FaceSettings(_Strict):
     head_motion: Amount = 1.0
     blinks: Amount = 1.0
     gaze: Amount = 1.0
-    gains: Shapes = Field({}, description="Factors by ARKit blend shape")
-    offsets: Shapes = Field({}, description="Added to ARKit blend shapes")
+    gains: Shapes = Field(default={}, description="Factors by ARKit blend shape")
+    offsets: Shapes = Field(default={}, description="Added to ARKit blend shapes")
 
     @field_validator("gains", "offsets")
     @classmethod
@@ -139,9 +141,9 @@ class PortraitSettings(_Strict):
     image: Path
     gain: Gain = 1.0
     lag: Lag = 0.0
-    face: int = Field(1, ge=1, le=99, description="Which of several faces, from the left")
+    face: int = Field(default=1, ge=1, le=99, description="Which of several faces, from the left")
     motion: Literal["face", "own"] = Field(
-        "face", description="Played like the 3D face, or a performance of its own"
+        default="face", description="Played like the 3D face, or a performance of its own"
     )
 
 
@@ -149,7 +151,7 @@ class Spoken(_Strict):
     """Who speaks a text that nobody has recorded (extra tts)."""
 
     voice: Literal["female", "male"] = "female"
-    words_per_minute: int = Field(160, ge=80, le=300)
+    words_per_minute: int = Field(default=160, ge=80, le=300)
 
 
 class Speaker(_Strict):
@@ -160,7 +162,7 @@ class Speaker(_Strict):
     head: HeadSettings = HeadSettings()
     portrait: PortraitSettings | None = None
     tts: Spoken = Spoken()
-    listening: EmotionText = Field("neutral", description="What is felt while others speak")
+    listening: EmotionText = Field(default="neutral", description="What is felt while others speak")
     consent: Consent | None = None
 
 
@@ -169,38 +171,41 @@ class Reply(_Strict):
 
     to: str = Field(min_length=1, max_length=8000, description="What someone wrote")
     endpoint: str | None = Field(
-        None,
+        default=None,
         pattern=r"^https?://",
         max_length=500,
         description="Base address, such as http://127.0.0.1:8080/v1",
     )
-    model: str | None = Field(None, max_length=200)
+    model: str | None = Field(default=None, max_length=200)
     key_variable: str | None = Field(
-        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Environment variable that holds the key"
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable that holds the key",
     )
-    timeout_s: float = Field(60.0, gt=0, le=600)
+    timeout_s: float = Field(default=60.0, gt=0, le=600)
 
 
 class Speech(_Strict):
     """Something said: a recording (with its words, for exact lips and subtitles), a text, or a reply."""
 
-    audio: Path | None = Field(None, description="WAV, FLAC, OGG or MP3")
+    audio: Path | None = Field(default=None, description="WAV, FLAC, OGG or MP3")
     text: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         max_length=20_000,
         description="The words of the recording; without one, what is to be said",
     )
     reply: Reply | None = None
-    language: str = Field("en-us", pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=20)
+    language: str = Field(default="en-us", pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=20)
     emotion: EmotionText | None = Field(
-        None, description="Text form, track file, or 'suggest': read from the words; seconds of the recording"
+        default=None,
+        description="Text form, track file, or 'suggest': read from the words; seconds of the recording",
     )
     pause: float = Field(
-        0.35, ge=0, le=600, description="Seconds of silence before it (none before the first)"
+        default=0.35, ge=0, le=600, description="Seconds of silence before it (none before the first)"
     )
     start: float | None = Field(
-        None, ge=0, le=36_000, description="Seconds from the start of its shot; may overlap"
+        default=None, ge=0, le=36_000, description="Seconds from the start of its shot; may overlap"
     )
 
 
@@ -213,27 +218,31 @@ class Turn(Speech):
 class Shot(_Strict):
     """A stretch of the timeline under one camera."""
 
-    name: str = Field("", max_length=80)
-    view: str = Field("speaking", description="speaking, all (side by side), or a speaker's name")
+    name: str = Field(default="", max_length=80)
+    view: str = Field(default="speaking", description="speaking, all (side by side), or a speaker's name")
     turns: list[Turn] = Field(min_length=1, max_length=2000)
-    hold: float = Field(0.0, ge=0, le=600, description="Seconds of silence after its last words")
+    hold: float = Field(default=0.0, ge=0, le=600, description="Seconds of silence after its last words")
 
 
 class MusicBed(_Strict):
     """Music beneath the speech."""
 
-    emotion: EmotionText | None = Field(None, description="Its own course; without one it follows the scene")
+    emotion: EmotionText | None = Field(
+        default=None, description="Its own course; without one it follows the scene"
+    )
     gain: Gain = 1.0
     lag: Lag = 0.0
-    key: str | None = Field(None, max_length=20)
-    tempo: float | None = Field(None, ge=30, le=240)
+    key: str | None = Field(default=None, max_length=20)
+    tempo: float | None = Field(default=None, ge=30, le=240)
     metre: Literal["4/4", "3/4", "2/4"] = "4/4"
     ensemble: bool = False
-    like: Path | None = Field(None, description="A MIDI file whose harmony and rhythm it takes")
-    level_db: float = Field(-9.0, ge=-60, le=20, description="Loudness against the voices, LU")
-    ducking_db: float = Field(6.0, ge=0, le=40, description="How much softer while someone speaks")
-    tail: float = Field(1.5, ge=0, le=60, description="Seconds it goes on after the last words")
-    on_the_bar: bool = Field(True, description="Bend the tempo so that bar lines meet the emotion's keys")
+    like: Path | None = Field(default=None, description="A MIDI file whose harmony and rhythm it takes")
+    level_db: float = Field(default=-9.0, ge=-60, le=20, description="Loudness against the voices, LU")
+    ducking_db: float = Field(default=6.0, ge=0, le=40, description="How much softer while someone speaks")
+    tail: float = Field(default=1.5, ge=0, le=60, description="Seconds it goes on after the last words")
+    on_the_bar: bool = Field(
+        default=True, description="Bend the tempo so that bar lines meet the emotion's keys"
+    )
 
     @field_validator("key")
     @classmethod
@@ -248,21 +257,21 @@ class MusicBed(_Strict):
 class Scene(_Strict):
     """A scene: one speaker (`speech`, `emotion`, `speaker`), or a `cast` with `turns` or `shots`."""
 
-    affetto: Literal[1] = Field(1, description="Version of the form")
-    title: str = Field("", max_length=200)
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    fps: float = Field(25.0, ge=10, le=60)
-    size: int = Field(512, ge=64, le=2160, description="Pixels a side of each picture")
-    loudness: float = Field(-16.0, ge=-40, le=-6, description="LUFS of the mix")
+    affetto: Literal[1] = Field(default=1, description="Version of the form")
+    title: str = Field(default="", max_length=200)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    fps: float = Field(default=25.0, ge=10, le=60)
+    size: int = Field(default=512, ge=64, le=2160, description="Pixels a side of each picture")
+    loudness: float = Field(default=-16.0, ge=-40, le=-6, description="LUFS of the mix")
     speech: Speech | None = None
-    emotion: EmotionText = Field("neutral", description="For every speech that names none")
+    emotion: EmotionText = Field(default="neutral", description="For every speech that names none")
     speaker: Speaker | None = None
-    cast: dict[Name, Speaker] = Field({}, max_length=16)
-    turns: list[Turn] = Field([], max_length=2000)
-    shots: list[Shot] = Field([], max_length=500)
+    cast: dict[Name, Speaker] = Field(default={}, max_length=16)
+    turns: list[Turn] = Field(default=[], max_length=2000)
+    shots: list[Shot] = Field(default=[], max_length=500)
     music: MusicBed | None = None
-    calibration: Path | None = Field(None, description="Ask-vs-get curves that make strength linear")
-    outputs: list[Output] = Field(list(DEFAULT_OUTPUTS), min_length=1, max_length=len(OUTPUTS))
+    calibration: Path | None = Field(default=None, description="Ask-vs-get curves that make strength linear")
+    outputs: list[Output] = Field(default=list(DEFAULT_OUTPUTS), min_length=1, max_length=len(OUTPUTS))
     provenance: Provenance | None = None
 
     @property

@@ -154,9 +154,12 @@ def _steps(
     steps.append(Step(name="mix", what=f"voices and music at {scene.loudness:g} LUFS", shape=f"{round(seconds * 48000)} samples x 2",
                       compute_s=cost["mix"] * seconds, after=("voice", "music")))  # fmt: skip
     videos = [name for name in ("head", "talking", "video") if name in scene.outputs]
-    for name in videos:
-        steps.append(Step(name=name, what=f"{name}.mp4", shape=f"{frames} frames of {size[0]}x{size[1]}",
-                          compute_s=frames * size[0] * size[1] / _PIXELS_A_SECOND, after=("face", "mix")))  # fmt: skip
+    pixels = frames * size[0] * size[1]
+    steps += [
+        Step(name=name, what=f"{name}.mp4", shape=f"{frames} frames of {size[0]}x{size[1]}",
+             compute_s=pixels / _PIXELS_A_SECOND, after=("face", "mix"))
+        for name in videos
+    ]  # fmt: skip
     if pictures:
         steps.append(Step(name="sync", what="lags measured on what was made", shape=f"{min(seconds, 60):.0f} s",
                           compute_s=cost["sync"] * min(seconds, 60.0), after=("face", "voice")))  # fmt: skip

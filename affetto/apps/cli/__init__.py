@@ -29,7 +29,21 @@ from affetto.runtime.errors import (
     UsageError,
 )
 
-COMMANDS = ("face", "talk", "voice", "music", "render", "batch", "emotion", "weights", "train", "bench", "demo", "doctor")
+COMMANDS = (
+    "face",
+    "talk",
+    "voice",
+    "music",
+    "render",
+    "evaluate",
+    "batch",
+    "emotion",
+    "weights",
+    "train",
+    "bench",
+    "demo",
+    "doctor",
+)
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 

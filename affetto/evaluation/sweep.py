@@ -1,0 +1,323 @@
+"""Ask-vs-get: what each generator gives for eight emotions at five strengths, by critics it was not made with.
+
+The curves go into the documents as a picture and a table, and into a calibration file with which strength becomes linear
+(`calibration:` in a scene).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from affetto.conditioning.anchors import ANCHORS_8
+from affetto.conditioning.calibration import AskGet, Calibration
+from affetto.conditioning.emotion import Emotion
+from affetto.conditioning.figure import emotion_colour
+from affetto.evaluation import critics
+from affetto.evaluation.measuring import Measured
+from affetto.evaluation.scores import Linearity, linearity
+from affetto.evaluation.voice_sets import read_takes
+from affetto.media.audio import Audio, load_audio
+from affetto.runtime.device import resolve_device
+from affetto.runtime.errors import UsageError
+from affetto.runtime.files import atomic_path
+from affetto.runtime.progress import ProgressCallback, ProgressEvent
+
+EMOTIONS = (*(name for name in ANCHORS_8 if name != "neutral"), "calm")
+"""Seven anchors and calm: eight things to ask for beside neutral."""
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+GENERATORS = ("voice", "face", "music", "portrait")
+
+_VOICE_TAKES = 2  # neutral takes of each of two unheard speakers
+_PIECES, _PIECE_S = 3, 14.0
+_INK, _SOFT, _GRID = "#23262d", "#6b7280", "#e5e7eb"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """One emotion of one generator: what was asked, what was got for each clip, both 0..1 or so."""
+
+    generator: str
+    emotion: str
+    asked: tuple[float, ...]
+    clips: Float[np.ndarray, "clip step"]
+    critic: str
+
+    @property
+    def got(self) -> Float[np.ndarray, "step"]:
+        """Mean over the clips."""
+        return self.clips.mean(axis=0)
+
+    @property
+    def line(self) -> Linearity:
+        """How straight and monotone the mean curve is."""
+        return linearity(self.asked, self.got.tolist())
+
+
+Maker = Callable[[Emotion, int], Measured]
+
+
+def sweep(
+    generators: Sequence[str] = GENERATORS,
+    *,
+    data: Path | None = None,
+    emotions: Sequence[str] = EMOTIONS,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+    device: str = "auto",
+    portrait: Path | None = None,
+    calibration: Calibration | None = None,
+    callback: ProgressCallback | None = None,
+) -> list[Curve]:
+    """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of unheard speakers.
+
+    With `calibration` the strengths are translated first, which shows how linear they become. `portrait` needs a picture.
+    """
+    unknown = [name for name in generators if name not in GENERATORS]
+    if unknown:
+        raise UsageError(f"no generator is called {unknown[0]!r}: use {', '.join(GENERATORS)}")
+    curves = []
+    for generator in generators:
+        makers = list(_makers(generator, data=data, seed=seed, device=device, portrait=portrait))
+        total = len(emotions) * len(strengths) * len(makers)
+        done = 0
+        for name in emotions:
+            clips = np.zeros((len(makers), len(strengths)))
+            critic = ""
+            for row, make in enumerate(makers):
+                base: Measured | None = None
+                for column, strength in enumerate(strengths):
+                    emotion = Emotion.from_label(name, strength)
+                    if calibration is not None:
+                        from affetto.conditioning.track import EmotionTrack
+
+                        emotion = (
+                            calibration.applied(EmotionTrack.constant(emotion), generator)
+                            .keyframes[0]
+                            .emotion
+                        )
+                    part = make(emotion, seed + row)
+                    base = base or part
+                    clips[row, column] = got(part, base, name)
+                    critic = part.critic.name
+                    done += 1
+                    if callback is not None:
+                        callback(
+                            ProgressEvent(stage=f"sweep {generator}", done=done, total=total, message=name)
+                        )
+            curves.append(
+                Curve(generator=generator, emotion=name, asked=tuple(strengths), clips=clips, critic=critic)
+            )
+    return curves
+
+
+def got(part: Measured, base: Measured, name: str) -> float:
+    """How much of an emotion there is: the share of the way to its place by which the reading moved from strength 0.
+
+    Half of it is measured in VAD, half by probability, where the critic knows the name; else all of it in VAD.
+    """
+    vad, before = (np.average(each.vad, axis=0, weights=each.weights) for each in (part, base))
+    way = np.array(Emotion.from_label(name).vad)
+    moved = float((vad - before) @ way / (way @ way))
+    if name not in part.names:
+        return moved
+    share = part.mixture[name] - base.mixture[name]
+    return 0.5 * (moved + share)
+
+
+def _makers(
+    generator: str, *, data: Path | None, seed: int, device: str, portrait: Path | None
+) -> Iterator[Maker]:
+    if generator == "voice":
+        yield from _voices(data, device)
+    elif generator == "face":
+        yield from _faces(data, device)
+    elif generator == "music":
+        yield from _music(device)
+    else:
+        if portrait is None:
+            raise UsageError("a sweep of portraits needs a picture: name it with --portrait")
+        yield from _portraits(portrait, device)
+
+
+def demo_speech() -> Audio:
+    """The sentence that comes with affetto."""
+    with resources.as_file(resources.files("affetto.media") / "data" / "hello.flac") as path:
+        return load_audio(path)
+
+
+def _sources(data: Path | None) -> list[tuple[Audio, Audio | None]]:
+    """Recordings to speak, each with its speaker's neutral voice when that is known."""
+    if data is None:
+        return [(demo_speech(), demo_speech())]
+    takes = [take for take in read_takes(data) if take.split == "test" and take.emotion == "neutral"]
+    found = []
+    for speaker in dict.fromkeys(take.speaker for take in takes):
+        own = [take for take in takes if take.speaker == speaker]
+        rest = np.concatenate([take.audio.mono() for take in own[_VOICE_TAKES:]])[None]
+        neutral = Audio(samples=np.ascontiguousarray(rest, np.float32), rate=own[0].audio.rate)
+        found += [(take.audio, neutral) for take in own[:_VOICE_TAKES]]
+    return found
+
+
+def _voices(data: Path | None, device: str) -> Iterator[Maker]:
+    from affetto.generators.voice.pipeline import VoiceConverter
+
+    converter = VoiceConverter.from_pretrained("embedded", device=device)
+    for audio, neutral in _sources(data):
+
+        def make(
+            emotion: Emotion, seed: int, audio: Audio = audio, neutral: Audio | None = neutral
+        ) -> Measured:
+            done = converter(audio, emotion, seed=seed)
+            return critics.measure_voice(done.audio, neutral=neutral)
+
+        yield make
+
+
+def _faces(data: Path | None, device: str) -> Iterator[Maker]:
+    import dataclasses
+
+    from affetto.conditioning.track import EmotionTrack
+    from affetto.generators.face.pipeline import FaceAnimator
+
+    animator = FaceAnimator.from_pretrained("embedded", device=device)
+    for audio, _ in _sources(data):
+        plan = animator.plan(audio)
+
+        def make(emotion: Emotion, seed: int, plan: Any = plan) -> Measured:
+            options = dataclasses.replace(plan.options, seed=seed)
+            changed = dataclasses.replace(plan, track=EmotionTrack.constant(emotion), options=options)
+            return critics.measure_face(animator.perform(changed))
+
+        yield make
+
+
+def _music(device: str) -> Iterator[Maker]:
+    from affetto.generators.music.pipeline import MusicComposer
+
+    composer = MusicComposer.from_pretrained("embedded", device=device)
+
+    def make(emotion: Emotion, seed: int) -> Measured:
+        # several pieces, because which notes are drawn moves a critic more than a step of strength
+        parts = [
+            critics.measure_music(composer(emotion, seconds=_PIECE_S, seed=100 * seed + take).score)
+            for take in range(_PIECES)
+        ]
+        return _averaged(parts)
+
+    for _ in range(2):
+        yield make
+
+
+def _averaged(parts: Sequence[Measured]) -> Measured:
+    import dataclasses
+
+    return dataclasses.replace(
+        parts[0],
+        times=np.concatenate([part.times for part in parts]),
+        vad=np.concatenate([part.vad for part in parts]),
+        shares=np.concatenate([part.shares for part in parts]),
+    )
+
+
+def _portraits(portrait: Path, device: str) -> Iterator[Maker]:
+    from affetto.evaluation.video_faces import see_frames
+    from affetto.generators.portrait.pipeline import TalkingHead, TalkOptions
+
+    where = resolve_device(device)
+    talking = TalkingHead.from_pretrained("embedded", device=where)
+    picture = talking.portrait(portrait)
+    speech = demo_speech().sliced(0.0, 4.0)
+
+    def make(emotion: Emotion, seed: int) -> Measured:
+        video = talking(picture, speech, emotion, options=TalkOptions(size=256, frame="1:1", seed=seed))
+        seen = see_frames(
+            ((i / video.curves.fps, frame) for i, frame in enumerate(video.frames())), finder=talking
+        )
+        return critics.measure_face(seen.curves)
+
+    yield make
+
+
+def calibration_of(curves: Sequence[Curve]) -> Calibration:
+    """The curves as a calibration."""
+    by: dict[str, dict[str, AskGet]] = {}
+    judges: dict[str, str] = {}
+    for curve in curves:
+        by.setdefault(curve.generator, {})[curve.emotion] = AskGet(asked=np.array(curve.asked), got=curve.got)
+        judges[curve.generator] = curve.critic
+    return Calibration(curves=by, critics=judges)
+
+
+def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """A row for each curve: what was got at each strength, rank correlation, straightness, whether it only rises."""
+    return [
+        {
+            "generator": curve.generator,
+            "emotion": curve.emotion,
+            **{
+                f"{strength:g}": round(float(value), 3)
+                for strength, value in zip(curve.asked, curve.got, strict=True)
+            },
+            "Spearman": round(curve.line.spearman, 3),
+            "R2": round(curve.line.r2, 3),
+            "monotone": curve.line.monotone,
+            "critic": curve.critic,
+        }
+        for curve in curves
+    ]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a table for a document."""
+    heads = list(rows[0])
+    shown = [
+        [("yes" if v else "**no**") if isinstance(v, bool) else str(v) for v in row.values()] for row in rows
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in shown)]) + "\n"
+
+
+def draw(path: Path, curves: Sequence[Curve]) -> Path:
+    """A picture: a panel a generator, a line an emotion, asked strength across, what a critic found up."""
+    generators = list(dict.fromkeys(curve.generator for curve in curves))
+    figure = Figure(figsize=(4.3 * len(generators) + 0.6, 4.6), dpi=110, facecolor="white")
+    for number, generator in enumerate(generators):
+        axes = figure.add_subplot(1, len(generators), number + 1)
+        _panel(axes, [curve for curve in curves if curve.generator == generator], first=number == 0)
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.87, bottom=0.25, wspace=0.22)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None}, facecolor="white")
+    return path
+
+
+def _panel(axes: Axes, curves: Sequence[Curve], *, first: bool) -> None:
+    for curve in curves:
+        colour = emotion_colour(curve.emotion)
+        for clip in curve.clips:
+            axes.plot(curve.asked, clip, color=colour, linewidth=0.8, alpha=0.25)
+        axes.plot(
+            curve.asked, curve.got, color=colour, linewidth=2.2, marker="o", markersize=4, label=curve.emotion
+        )
+    rising = sum(curve.line.monotone for curve in curves)
+    axes.set_title(
+        f"{curves[0].generator}: {rising} of {len(curves)} rise throughout", loc="left", fontsize=10.5, color=_INK,
+        fontweight="bold",
+    )  # fmt: skip
+    axes.set_xlabel(f"asked strength (judge: {curves[0].critic})", fontsize=9, color=_SOFT)
+    if first:
+        axes.set_ylabel("what is got", fontsize=9, color=_SOFT)
+    axes.grid(visible=True, color=_GRID, linewidth=0.7)
+    axes.tick_params(colors=_SOFT, labelsize=8.5, length=0)
+    for side in axes.spines.values():
+        side.set_color(_GRID)
