@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ def guided(
     return free + guidance.audio * (spoken - free) + push + beyond
 
 
+@runtime_checkable
 class WindowSampler(Protocol):
     """A model that draws windows of motion: the flow, or the flow-VAE."""
 

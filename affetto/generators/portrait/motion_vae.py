@@ -125,7 +125,7 @@ class FlowVae(nn.Module):
 
     def told(
         self,
-        content: Float[Tensor, "window row width"],
+        content: Float[Tensor, "window row content"],
         features: Float[Tensor, "window 64 12"],
         style: Float[Tensor, "window 11"],
         known: Float[Tensor, "window 64 58"],
@@ -198,7 +198,7 @@ class VaeSampler:
 
     def __call__(
         self,
-        content: Float[Tensor, "window row width"],
+        content: Float[Tensor, "window row content"],
         features: Float[Tensor, "window 64 12"],
         style: Float[Tensor, "window 11"],
         known: Float[Tensor, "window 64 58"],
