@@ -41,6 +41,7 @@ COMMANDS = (
     "weights",
     "train",
     "bench",
+    "verify",
     "demo",
     "doctor",
 )

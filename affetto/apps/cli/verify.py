@@ -1,0 +1,57 @@
+"""`affetto verify`: whether a file was made by affetto, and whether it was changed since."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affetto.apps.cli import common
+
+if TYPE_CHECKING:
+    from affetto.provenance.verifying import Verdict
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("verify")(verify)
+
+
+def verify(
+    files: Annotated[
+        list[Path], typer.Argument(help="Sound, video, pictures, or files with a .c2pa beside them.")
+    ],
+    key: Annotated[
+        int | None,
+        typer.Option(min=0, help="Look for the marks of a key of your own instead of the public one."),
+    ] = None,
+    json: common.JsonOption = False,
+    debug: common.DebugOption = False,
+) -> None:
+    """Look for affetto's marks and signed manifests. That none is found does not prove that a file is genuine."""
+    from affetto.provenance.verifying import verify_file
+
+    verdicts = [verify_file(path, key=key) for path in files]
+    if json:
+        common.print_json({"files": [verdict.document() for verdict in verdicts]})
+        return
+    for verdict in verdicts:
+        common.print_data(f"{verdict.path}: {_sentence(verdict)}")
+
+
+def _sentence(verdict: "Verdict") -> str:
+    found = [
+        f"{name} mark (score {mark.score:g}" + (f", tag {mark.tag})" if mark.tag is not None else ")")
+        for name, mark in (("sound", verdict.sound), ("picture", verdict.picture))
+        if mark is not None and mark.marked
+    ]
+    manifest = verdict.manifest
+    if manifest is None:
+        found.append("manifests not looked at (pip install 'affetto[provenance]')")
+    elif manifest.state == "invalid":
+        found.append(f"CHANGED since it was signed ({'; '.join(manifest.problems)})")
+    elif manifest.state != "none":
+        found.append(
+            f"{manifest.state} manifest of {manifest.software}, {manifest.generator}, {manifest.source_type}"
+        )
+    start = "made by affetto" if verdict.made else "nothing of affetto's found"
+    return f"{start}: {', '.join(found)}" if found else start
