@@ -7,10 +7,10 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import affetto
 from affetto.provenance.certificates import SigningIdentity, signing_identity
 from affetto.runtime.errors import AffettoError, MissingResourceError
 from affetto.runtime.files import atomic_path
@@ -47,7 +47,7 @@ class Origin:
             {
                 "action": "c2pa.created",
                 "digitalSourceType": _SOURCE_TYPE + kind,
-                "softwareAgent": {"name": "affetto", "version": affetto.__version__},
+                "softwareAgent": {"name": "affetto", "version": version("affetto")},
                 "parameters": {"org.affetto.generator": self.generator},
             }
         ]
@@ -89,7 +89,7 @@ def sign_file(path: Path, origin: Origin, *, shown_as: Path | None = None) -> Pa
     title = (shown_as or path).name
     kind = EMBEDDING.get(path.suffix.lower())
     definition = {
-        "claim_generator_info": [{"name": "affetto", "version": affetto.__version__}],
+        "claim_generator_info": [{"name": "affetto", "version": version("affetto")}],
         "title": title,
         "format": kind or _SIDECAR_TYPE,
         "assertions": origin.assertions(),
