@@ -26,7 +26,7 @@ KEY, TAG = 7, 1234
 def readers(folder: Path) -> Iterator[Audio]:
     for name in ("english_kathleen", "german_kerstin", "dutch_flemishguy", "emodb"):
         parts, seconds = [], 0.0
-        for path in sorted((folder / "speech" / name).glob("*.flac")):
+        for path in sorted((folder / "speech" / name).rglob("*.flac")):
             audio = load_audio(path)
             parts.append(audio.mono())
             seconds += audio.seconds
