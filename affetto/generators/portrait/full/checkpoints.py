@@ -35,6 +35,8 @@ _DICE_FILES = {
 _SVD_FOLDERS = {"vae": "vae", "image_encoder": "image_encoder"}
 _WRAPPED = "module."  # what training on several devices leaves before each name
 _DISCRIMINATOR = "classifier."
+_OURS = ("bank.probe.", "priors")
+"""What our emotion model holds beside the published one."""
 
 
 def convert_dice_talk(parts: Parts, sizes: DiceSizes | None = None) -> Converted:
@@ -93,7 +95,7 @@ def to_official(network: str, module: nn.Module) -> Tensors:
     if network == "audio_linear":
         return {key.removeprefix("expand."): value for key, value in state.items()}
     if network == "emotion_model":
-        kept = {key: value for key, value in state.items() if not key.startswith("bank.probe.")}
+        kept = {key: value for key, value in state.items() if not key.startswith(_OURS)}
         return {_official_emotion(key): value for key, value in kept.items()}
     return state
 
@@ -158,6 +160,7 @@ def _emotion_model(sizes: DiceSizes, state: Tensors) -> EmotionModel:
     with torch.device("meta"):
         model = EmotionModel(**options)
     model.bank = EmotionBank.from_dice_talk(state)
+    model.priors = torch.zeros(model.priors.shape, dtype=model.bank.codes.dtype)
     if model.classifier is not None:
         own = {key: value for key, value in state.items() if key.startswith(_DISCRIMINATOR)}
         model.classifier.load_state_dict(

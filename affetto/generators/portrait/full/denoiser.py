@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from diffusers import ModelMixin as ModelMixin  # a pipeline that is loaded looks for it beside the class
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from einops import rearrange, repeat
@@ -75,6 +77,7 @@ class TalkingDenoiser(UNetSpatioTemporalConditionModel):
         num_frames: int = 25,
         adapter_slots: int = 2,
     ) -> None:
+        own = self._internal_dict
         super().__init__(
             sample_size=sample_size,
             block_out_channels=block_out_channels,  # type: ignore[arg-type]
@@ -82,6 +85,7 @@ class TalkingDenoiser(UNetSpatioTemporalConditionModel):
             cross_attention_dim=cross_attention_dim,  # type: ignore[arg-type]
             num_frames=num_frames,
         )
+        self._internal_dict = own  # without the base's options, which cannot be chosen here
         for name, module in self.named_modules():
             if type(module) is TransformerSpatioTemporalModel:
                 module.__class__ = WindowTransformer  # the same parts, another way through them
@@ -110,6 +114,16 @@ class TalkingDenoiser(UNetSpatioTemporalConditionModel):
         rows = sum(table.rows.shape[0] * table.rows.shape[1] for table in conditioning.tables)
         widths = sum(attention.inner_dim for attention, _ in self.sites())
         return 2 * rows * widths * self.conv_in.weight.element_size()
+
+    def slice_feed_forward(self, window: int) -> None:
+        """Feed-forward layers work on a share of a window's frames at a time: the same numbers, less memory.
+
+        The share is the smallest divisor of the window's length above one, because layers are cut evenly.
+        """
+        size = next((n for n in range(2, window) if window % n == 0), 1)
+        for module in self.modules():
+            if isinstance(module, (BasicTransformerBlock, TemporalBasicTransformerBlock)):
+                module.set_chunk_feed_forward(size, 0)
 
     def forward(  # type: ignore[override]
         self,

@@ -116,11 +116,11 @@ def frame_portrait(
     target = tuple(max(_MULTIPLE, round(side * factor / _MULTIPLE) * _MULTIPLE) for side in inner.size)
     sized = inner.resize((target[0], target[1]), Image.Resampling.LANCZOS)
     moved = face.moved(cut[0], cut[1], target[0] / inner.width, target[1] / inner.height)
-    mask = _mask(face.moved(cut[0], cut[1], 1, 1), inner.size, sized.size)
+    mask = face_mask(face.moved(cut[0], cut[1], 1, 1), inner.size, sized.size)
     return Framed(picture=np.asarray(sized), mask=mask, face=moved, crop=cut)
 
 
-def _mask(face: FaceBox, drawn: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "row column"]:
+def face_mask(face: FaceBox, drawn: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "row column"]:
     """The face's box grown by a tenth, drawn in the crop and resized as the picture is."""
     box = face.scaled(MASK_SCALE)
     mask = np.zeros((drawn[1], drawn[0]), np.uint8)

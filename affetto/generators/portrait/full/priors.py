@@ -34,7 +34,7 @@ def priors_of(
     neutral + sum of weight * (anchor - neutral): the anchors differ little beside what they share, so the deviations
     are what is mixed.
     """
-    rows, index = np.unique(weights.round(6), axis=0, return_inverse=True)
+    rows, index = np.unique(weights.astype(np.float64).round(6), axis=0, return_inverse=True)
     neutral = priors[ANCHORS_8.index("neutral")].double()
     share = torch.from_numpy(rows).to(priors.device)
     mixed = neutral + share @ (priors.double() - neutral)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -9,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.bank import BankConfig, BankMode, BankOutput, EmotionBank, TokenExpander
 
 
@@ -16,6 +18,7 @@ class EmotionModel(ModelMixin, ConfigMixin):
     """Emotion priors in, tokens out, through the shared `EmotionBank`; and the discriminator used in training.
 
     With the default sizes it is DICE-Talk's `emo_model` (arXiv 2504.18087). `features` 0 leaves the discriminator out.
+    `priors` are the published emotion priors in the order of `ANCHORS_8`.
     """
 
     @register_to_config
@@ -35,6 +38,8 @@ class EmotionModel(ModelMixin, ConfigMixin):
                 inputs=inputs, width=width, codes=codes, tokens=tokens, heads=heads, topk=min(4, codes)
             )
         )
+        self.priors: Tensor
+        self.register_buffer("priors", torch.zeros(len(ANCHORS_8), inputs))
         self.classifier = EmotionDiscriminator(features, classes) if features else None
 
     def forward(

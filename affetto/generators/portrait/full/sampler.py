@@ -1,6 +1,6 @@
 """Denoising a clip of any length: windows that move, guided branches, features kept between steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,6 +58,7 @@ class Denoising:
         self.scheduler = EulerDiscreteScheduler.from_config(scheduler.config)
         self.scheduler.set_timesteps(schedule.steps, device=latents.device)
         self.latents = latents.float()
+        self.features_on_device = True
         self._deep: Tensor | None = None
 
     @classmethod
@@ -102,37 +103,25 @@ class Denoising:
         def run(worker: Worker, batch: Batch) -> Denoised:
             return worker(noisy, level, batch, branches, deep=given)
 
+        if self._deep is not None and not self.features_on_device:
+            self._deep = self._deep.cpu()
         total = torch.zeros(len(branches), *noisy.shape, device=noisy.device)
         deep = self._deep if keeps else None
         for batch, result in pool.run(cut.batches(windows, len(branches)), run):
             if fresh and keeps:
-                deep = _room(deep, len(branches), len(noisy), result.deep)
+                deep = self._room(deep, len(branches), len(noisy), result.deep)
             for job, sample, inner in zip(batch, result.sample, result.deep, strict=True):
                 place = torch.tensor(job.frames, device=noisy.device)
                 total[job.branch].index_add_(0, place, sample.to(noisy.device).float())
                 if fresh and deep is not None:
-                    deep[job.branch, place] = inner.to(deep)
+                    deep[job.branch, place.to(deep.device)] = inner.to(deep)
         total = pool.total(total)
         counts = torch.bincount(torch.tensor(windows).flatten(), minlength=len(noisy)).to(total)
         return total / counts[None, :, None, None, None], deep
 
-
-def _room(deep: Tensor | None, branches: int, frames: int, like: Tensor) -> Tensor:
-    """Memory for the deep features of all frames, where and as precise as the first results are."""
-    if deep is not None:
-        return deep
-    return torch.empty(branches, frames, *like.shape[2:], device=like.device, dtype=like.dtype)
-
-
-def run_steps(
-    denoising: Denoising,
-    step: Callable[[int], Noisy],
-    after: Callable[[int, Noisy], Noisy | None],
-) -> Noisy:
-    """Latents after all steps; `after` may change them, or end the work early by giving None."""
-    for number in range(denoising.schedule.steps):
-        latents = after(number, step(number))
-        if latents is None:
-            break
-        denoising.latents = latents
-    return denoising.latents
+    def _room(self, deep: Tensor | None, branches: int, frames: int, like: Tensor) -> Tensor:
+        """Memory for the deep features of all frames, as precise as the first results are."""
+        if deep is not None:
+            return deep
+        device = like.device if self.features_on_device else torch.device("cpu")
+        return torch.empty(branches, frames, *like.shape[2:], device=device, dtype=like.dtype)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate.utils import reduce
@@ -76,6 +76,7 @@ class Worker:
             )
 
 
+@runtime_checkable
 class Pool(Protocol):
     """Runs the batches of a step on the workers there are."""
 
