@@ -175,8 +175,14 @@ class MotionData:
         self.seed = seed
         self.chance = np.array([len(session) - _SPAN + 1 for session in sessions], np.float64)
         self.chance /= self.chance.sum()
-        rng = np.random.default_rng([seed, 4])
-        self.emotions = [random_emotion(_SPAN, rng) for _ in range(emotions)]
+        self._pool = emotions
+        self._drawn: dict[int, FaceEmotion] = {}
+
+    def emotion(self, index: int) -> FaceEmotion:
+        """An emotion of the pool, drawn when it is first asked for."""
+        if index not in self._drawn:
+            self._drawn[index] = random_emotion(_SPAN, np.random.default_rng([self.seed, 4, index]))
+        return self._drawn[index]
 
     def batches(self, windows: int, *, start: int = 0) -> Iterator[MotionBatch]:
         """Endless batches of an even number of windows."""
@@ -187,7 +193,7 @@ class MotionData:
 
     def batch(self, windows: int, rng: np.random.Generator) -> MotionBatch:
         """One draw of `batches`."""
-        chosen = [self.emotions[index] for index in rng.integers(len(self.emotions), size=windows // 2)]
+        chosen = [self.emotion(int(index)) for index in rng.integers(self._pool, size=windows // 2)]
         drawn = [self._window(emotion, rng) for emotion in chosen for _ in range(2)]
         columns = zip(*drawn, strict=True)
         motion, content, features, style, closure, known, held = (

@@ -19,10 +19,10 @@ from affetto.acting.expression import LOWER_FACE
 from affetto.acting.lip_gap import LinearGap
 from affetto.generators.portrait.motion_data import MotionBatch, MotionData, build_sessions
 from affetto.generators.portrait.motion_losses import FlowLosses, Losses, VaeLosses
-from affetto.generators.portrait.motion_net import MotionNet
+from affetto.generators.portrait.motion_net import MotionConfig, MotionNet
 from affetto.generators.portrait.motion_sampling import FlowSampler, Guidance, WindowSampler
 from affetto.generators.portrait.motion_space import CHANNELS, HEAD, SHAPES
-from affetto.generators.portrait.motion_vae import FlowVae, VaeSampler, load_vae, save_vae
+from affetto.generators.portrait.motion_vae import FlowVae, VaeConfig, VaeSampler, load_vae, save_vae
 from affetto.generators.portrait.motion_weights import load_net, save_net
 from affetto.head.model import HeadModel
 from affetto.runtime.device import autocast, resolve_device
@@ -62,6 +62,7 @@ def train_motion(
     seed: int = 0,
     resume: bool = False,
     device: str | torch.device = "auto",
+    config: MotionConfig | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> PriorScores:
@@ -72,7 +73,7 @@ def train_motion(
     Raises InvalidInputError when `data` holds neither.
     """
     return _train(
-        MotionNet, data, output,
+        lambda: MotionNet(config), data, output,
         seconds=seconds, seed=seed, resume=resume, device=device, progress=progress, cancel=cancel,
     )  # fmt: skip
 
@@ -85,18 +86,19 @@ def train_motion_vae(
     seed: int = 0,
     resume: bool = False,
     device: str | torch.device = "auto",
+    config: VaeConfig | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> PriorScores:
     """Train the flow-VAE, the other prior, on the same data; see `train_motion`."""
     return _train(
-        FlowVae, data, output,
+        lambda: FlowVae(config), data, output,
         seconds=seconds, seed=seed, resume=resume, device=device, progress=progress, cancel=cancel,
     )  # fmt: skip
 
 
 def _train(
-    kind: type[MotionNet] | type[FlowVae],
+    fresh: Callable[[], Network],
     data: Path,
     output: Path,
     *,
@@ -115,11 +117,11 @@ def _train(
     others = [clip for clip in clips if clip.split == "validation"]
     gap = LinearGap.of(HeadModel.load())
     trainer = trainer_of(
-        kind, MotionData(build_sessions(students, renditions=_RENDITIONS, seed=seed), seed=seed),
+        fresh, MotionData(build_sessions(students, renditions=_RENDITIONS, seed=seed), seed=seed),
         gap, seed=seed, device=where,
     )  # fmt: skip
     if resume and output.exists():
-        net, metadata = (load_net if kind is MotionNet else load_vae)(output)
+        net, metadata = (load_net if isinstance(trainer.net, MotionNet) else load_vae)(output)
         trainer.resume(net.state_dict(), int(metadata.get("step", 0)))
     trainer.train(seconds, checkpoint=output, progress=progress, cancel=cancel)
     held_out = MotionData(build_sessions(others, renditions=1, seed=seed + 1), seed=seed + 1, emotions=64)
@@ -129,19 +131,18 @@ def _train(
 
 
 def trainer_of(
-    kind: type[MotionNet] | type[FlowVae],
+    fresh: Callable[[], Network],
     data: MotionData,
     gap: LinearGap,
     *,
     seed: int,
     device: torch.device,
-    net: Network | None = None,
     windows: int = _WINDOWS,
 ) -> "MotionTrainer":
-    """A trainer of the flow or the flow-VAE, with fresh weights of `seed` unless `net` is given."""
+    """A trainer of the flow or the flow-VAE, its weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = net or kind()
+        net = fresh()
     losses = FlowLosses(gap, device) if isinstance(net, MotionNet) else VaeLosses(gap, device)
     return MotionTrainer(net, losses, data, seed=seed, device=device, windows=windows)
 
@@ -248,7 +249,7 @@ def fit_scales(net: Network, data: MotionData, *, seed: int) -> None:
 
 @torch.inference_mode()
 def validate(
-    sampler: WindowSampler, data: MotionData, gap: LinearGap, *, seed: int, rounds: int = 4, windows: int = 32
+    sampler: WindowSampler, data: MotionData, gap: LinearGap, *, seed: int, rounds: int = 2, windows: int = 32
 ) -> PriorScores:
     """Scores over fixed random windows of held-out speech."""
     rows: list[Mapping[str, float]] = []

@@ -93,7 +93,7 @@ def test_contrast_is_least_when_equal_emotions_lie_together():
     ids=["flow", "vae"],
 )
 def test_training_learns_saves_and_scores_itself(net, data, gap, tmp_path):
-    trainer = trainer_of(type(net), data, gap, seed=0, device=CPU, net=net, windows=8)
+    trainer = trainer_of(lambda: net, data, gap, seed=0, device=CPU, windows=8)
     first = next(data.batches(8))
 
     def error():
@@ -113,7 +113,7 @@ def test_training_learns_saves_and_scores_itself(net, data, gap, tmp_path):
 
 
 def test_scales_are_those_of_the_data_and_dead_channels_stay_still(data, gap):
-    trainer = trainer_of(MotionNet, data, gap, seed=0, device=CPU, net=MotionNet(SMALL))
+    trainer = trainer_of(lambda: MotionNet(SMALL), data, gap, seed=0, device=CPU)
     net = trainer.net
     normal = net.normalised(data.batch(64, np.random.default_rng(7)).motion)
     live = net.live.bool()
@@ -140,10 +140,10 @@ def test_the_recipe_runs_from_readings_and_resumes(tmp_path):
         for reader, content in zip(("oracle", "embedded"), clip.readings, strict=True):
             write_reading(tmp_path / "readings", spoken, content, reader)
     output = tmp_path / "motion.safetensors"
-    scores = train_motion(tmp_path / "readings", output, seconds=1.0, seed=1, device="cpu")
+    scores = train_motion(tmp_path / "readings", output, seconds=0.5, seed=1, device="cpu", config=SMALL)
     assert scores.gap_mae > 0
     first = int(load_net(output)[1]["step"])
-    train_motion(tmp_path / "readings", output, seconds=1.0, seed=1, resume=True, device="cpu")
+    train_motion(tmp_path / "readings", output, seconds=0.5, seed=1, resume=True, device="cpu", config=SMALL)
     assert int(load_net(output)[1]["step"]) > first
     with pytest.raises(UsageError, match="positive time budget"):
         train_motion(tmp_path / "readings", output, seconds=0.0)
