@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import affetto
 from affetto.apps.batch.plan import PlannedJob
-from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, TalkJob, VoiceJob
+from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, RenderJob, TalkJob, VoiceJob
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback
+from affetto.scene.loading import load_scene
+from affetto.scene.model import Scene
 from affetto.weights.store import sha256_of
 
 RECIPE_SUFFIX = ".recipe.json"
@@ -29,9 +32,12 @@ class Workshop:
         target.parent.mkdir(parents=True, exist_ok=True)
         makers: dict[type[JobSpec], Callable[..., None]] = {
             FaceJob: self._face, VoiceJob: self._voice, MusicJob: self._music, TalkJob: self._talk,
+            RenderJob: self._render,
         }  # fmt: skip
         makers[type(job.spec)](job.spec, job.seed, target, progress, cancel)
         described = describe_file(target)
+        if isinstance(job.spec, RenderJob):  # what it wrote is the recipe
+            return described
         with atomic_path(recipe_path(target)) as temporary:
             recipe = job_recipe(job) | {"file": {"name": target.name, "sha256": described["sha256"]}}
             temporary.write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -99,6 +105,20 @@ class Workshop:
             **options,
         )
         video.save(target, overwrite=True, progress=progress, cancel=cancel)
+
+    def _render(
+        self, spec: RenderJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
+    ) -> None:
+        from affetto.scene.director import Director  # heavy, and most batches hold no scenes
+
+        loaded = load_scene(spec.scene)
+        changes = {"size": spec.size, "seed": seed if spec.seed is not None else None}
+        document = loaded.scene.model_dump(exclude_unset=True)
+        document |= {name: value for name, value in changes.items() if value is not None}
+        scene = replace(loaded, scene=Scene.model_validate(document))
+        Director(scene, device=self._where["device"], dtype=self._where["dtype"]).render(
+            target.parent, overwrite=True, callback=progress, cancel=cancel
+        )
 
 
 def recipe_path(target: Path) -> Path:

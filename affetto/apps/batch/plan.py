@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -10,10 +10,14 @@ from typing import Any
 
 import affetto
 from affetto.apps.batch.manifest import Manifest, ManifestError
-from affetto.apps.batch.specs import JOB, MAX_SEED, JobSpec, MusicJob
+from affetto.apps.batch.specs import JOB, MAX_SEED, JobSpec, MusicJob, RenderJob
 from affetto.conditioning.track import as_track
 from affetto.media.audio import probe_audio
+from affetto.media.files import checked_size
 from affetto.runtime.errors import AffettoError
+from affetto.scene.loading import load_scene
+from affetto.scene.planning import plan_scene
+from affetto.scene.recipe import input_files
 from affetto.weights.registry import REGISTRY
 from affetto.weights.store import file_state
 
@@ -24,7 +28,7 @@ _DEFAULT_MUSIC_S = 30.0
 
 # Processor seconds on one core for a second of media, and bytes for one, until this folder's own jobs tell better;
 # taken from docs/face.md, docs/voice.md, docs/music.md and docs/portrait.md.
-_COST = {".mp4": 1.4, ".mov": 2.0, "face": 0.05, "voice": 0.1, "music": 0.2, "talk": 0.2}
+_COST = {".mp4": 1.4, ".mov": 2.0, "face": 0.05, "voice": 0.1, "music": 0.2, "talk": 0.2, "render": 4.0}
 _BYTES = {
     ".csv": 45e3, ".json": 60e3, ".npz": 10e3, ".glb": 15e3, ".usda": 60e3, ".usdc": 20e3, ".mp4": 120e3, ".mov": 4e6,
     ".wav": 96e3, ".flac": 50e3, ".mid": 1e3, ".midi": 1e3, ".png": 5e3,
@@ -111,7 +115,7 @@ def plan_job(spec: JobSpec, *, batch_seed: int = 0, line: int = 0) -> PlannedJob
         "key": KEY_VERSION,
         "affetto": affetto.__version__,
         "parameters": parameters | {"emotion": str(track)},
-        "inputs": {field: content_hash(path) for field, path in spec.files()},
+        "inputs": {field: content_hash(path) for field, path in _inputs(spec)},
         "models": {weight: REGISTRY[weight].sha256 for weight in _weights(spec.kind)},
     }
     base = _hash(content)
@@ -150,24 +154,30 @@ def content_hash(path: Path) -> str:
 def _media_seconds(spec: JobSpec) -> float:
     files = dict(spec.files())
     for path in files.values():
-        _check_there(path)
+        checked_size(path, kind="input")
     if "audio" in files:
         return probe_audio(files["audio"]).seconds
     if isinstance(spec, MusicJob):
         return spec.seconds or (2.0 * spec.bars if spec.bars else _DEFAULT_MUSIC_S)
+    if isinstance(spec, RenderJob):
+        loaded = load_scene(spec.scene)
+        return plan_scene(loaded.scene, loaded.base, reads_words=True).seconds
     return 0.0
 
 
-def _check_there(path: Path) -> None:
-    from affetto.media.files import checked_size
-
-    checked_size(path, kind="input")
+def _inputs(spec: JobSpec) -> Iterator[tuple[str, Path]]:
+    """Every file that a job reads, those that a scene names among them."""
+    yield from spec.files()
+    if isinstance(spec, RenderJob):
+        loaded = load_scene(spec.scene)
+        for name in input_files(loaded.scene):
+            yield name, loaded.base / name
 
 
 @cache
 def _weights(kind: str) -> tuple[str, ...]:
     """The embedded weight files whose content decides what a generator makes."""
-    prefixes = {"talk": ("portrait-", "face-", "head")}.get(kind, (f"{kind}-", "head"))
+    prefixes = {"talk": ("portrait-", "face-", "head"), "render": ("",)}.get(kind, (f"{kind}-", "head"))
     critics = ("face-critic", "voice-critic", "music-copycheck")
     names: Iterable[str] = (
         name for name, entry in REGISTRY.items() if entry.embedded and name.startswith(prefixes)

@@ -136,9 +136,34 @@ class TalkJob(JobSpec):
     gaze: Amount = 1.0
 
 
-AnyJob = Annotated[FaceJob | VoiceJob | MusicJob | TalkJob, Field(discriminator="generator")]
-JOB: TypeAdapter[FaceJob | VoiceJob | MusicJob | TalkJob] = TypeAdapter(AnyJob)
-KINDS: dict[str, type[JobSpec]] = {"face": FaceJob, "voice": VoiceJob, "music": MusicJob, "talk": TalkJob}
+class RenderJob(JobSpec):
+    """A whole scene (`affetto render`): `output` is NAME/recipe.json, and all that the scene asks for lies beside it."""
+
+    FILES = ("scene",)
+    SUFFIXES = (".json",)
+
+    generator: Literal["render"]
+    scene: Path
+    size: Annotated[int, Field(ge=64, le=2160)] | None = None
+
+    @field_validator("output")
+    @classmethod
+    def _in_a_folder(cls, output: str) -> str:
+        """A scene fills a folder, and its recipe is the last file to appear there."""
+        if PurePosixPath(output).name != "recipe.json" or len(PurePosixPath(output).parts) < 2:
+            raise ValueError("a scene fills a folder: write NAME/recipe.json")
+        return output
+
+
+AnyJob = Annotated[FaceJob | VoiceJob | MusicJob | TalkJob | RenderJob, Field(discriminator="generator")]
+JOB: TypeAdapter[FaceJob | VoiceJob | MusicJob | TalkJob | RenderJob] = TypeAdapter(AnyJob)
+KINDS: dict[str, type[JobSpec]] = {
+    "face": FaceJob,
+    "voice": VoiceJob,
+    "music": MusicJob,
+    "talk": TalkJob,
+    "render": RenderJob,
+}
 
 
 def manifest_schema() -> dict[str, Any]:
