@@ -4,21 +4,28 @@ Without a data folder the bench measures speed, memory and determinism on the de
 `speech/emodb` and `speech/dutch_flemishguy`) it adds what needs labelled speech of voices never trained on.
 """
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.emotion import Emotion
+from affetto.evaluation.bench_parts import (
+    FPS,
+    Row,
+    chosen,
+    demo_speech,
+    energy_jaw,
+    peak_mib,
+    row,
+    sound_of,
+    speaking_frames,
+)
 from affetto.evaluation.face_critic import FaceCritic, rule_performance
 from affetto.evaluation.face_metrics import (
     ClosureScore,
@@ -35,18 +42,14 @@ from affetto.generators.face.performance import FaceOptions
 from affetto.generators.face.pipeline import FaceAnimator
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
-from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.runtime.progress import ProgressCallback, ProgressEvent
-from affetto.speech.content import loudness_curve
 from affetto.speech.corpus import Utterance
 from affetto.speech.phones import closure_windows
 
-FPS = 50.0
 _STILL = FaceOptions(fps=FPS, head_motion=0.0, blinks=0.0, gaze=0.0)
 _INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _CLIPS = 24
 
-Row = dict[str, Any]
 Animate = Callable[[Utterance, Emotion], FaceCurves]
 
 
@@ -63,8 +66,8 @@ def run(
     bench = _Bench(animator, HeadModel.load(), FaceCritic.from_pretrained(), seed)
     parts: list[Callable[[], Iterator[Row]]] = [bench.speed, bench.sameness, bench.memory]
     if data is not None:
-        test = _chosen(emodb_test(data), seed)
-        dutch = _chosen(dutch_test(data), seed)
+        test = chosen(emodb_test(data), seed)
+        dutch = chosen(dutch_test(data), seed)
         parts += [
             lambda: bench.lips(test, "new speakers (German)"),
             lambda: bench.lips(dutch, "new language (Dutch)"),
@@ -79,34 +82,6 @@ def run(
     return rows
 
 
-def _chosen(utterances: Sequence[Utterance], seed: int) -> list[Utterance]:
-    order = np.random.default_rng(seed).permutation(len(utterances))[:_CLIPS]
-    return [utterances[index] for index in sorted(order)]
-
-
-def _row(
-    measure: str,
-    value: float,
-    *,
-    bar: str = "",
-    holds: bool | None = None,
-    baseline: float | str = "",
-    ceiling: float | str = "",
-) -> Row:
-    return {
-        "measure": measure,
-        "affetto": round(float(value), 4),
-        "baseline": baseline if isinstance(baseline, str) else round(float(baseline), 4),
-        "rules (ceiling)": ceiling if isinstance(ceiling, str) else round(float(ceiling), 4),
-        "bar": bar,
-        "holds": "" if holds is None else bool(holds),
-    }
-
-
-def _sound(utterance: Utterance) -> Audio:
-    return Audio(samples=utterance.samples[None], rate=16_000)
-
-
 @dataclass(frozen=True)
 class _Bench:
     animator: FaceAnimator
@@ -116,14 +91,7 @@ class _Bench:
 
     def animate(self, utterance: Utterance, emotion: Emotion) -> FaceCurves:
         """The network's performance from the sound alone, with nothing but speech and emotion in it."""
-        return self.animator.perform(self.animator.plan(_sound(utterance), emotion, options=_STILL))
-
-    def energy_jaw(self, utterance: Utterance, emotion: Emotion) -> FaceCurves:
-        """The baseline: a jaw that opens as loud as the voice is."""
-        loudness = loudness_curve(utterance.samples)
-        curves = FaceCurves.neutral(len(loudness), FPS)
-        curves.weights[:, ARKIT_INDEX["jawOpen"]] = 0.5 * np.clip((loudness - 0.5) / 0.5, 0.0, 1.0)
-        return curves
+        return self.animator.perform(self.animator.plan(sound_of(utterance), emotion, options=_STILL))
 
     def by_rule(self, utterance: Utterance, emotion: Emotion) -> FaceCurves:
         """The ceiling: rules that know the phones and their times."""
@@ -131,33 +99,33 @@ class _Bench:
 
     def speed(self) -> Iterator[Row]:
         """Real-time factor of sound to curves, the models loaded."""
-        speech = _demo_sound(60.0)
+        speech = demo_speech(60.0)
         self.animator(speech, "happy")
         started = time.perf_counter()
         self.animator(speech, "happy")
         factor = (time.perf_counter() - started) / speech.seconds
-        yield _row("real-time factor, sound to curves", factor, bar="<= 0.05", holds=factor <= 0.05)
+        yield row("real-time factor, sound to curves", factor, bar="<= 0.05", holds=factor <= 0.05)
 
     def sameness(self) -> Iterator[Row]:
         """Same seed, same bytes; intensity 0 is neutral; a stream is the whole."""
-        speech = _demo_sound(24.0)
+        speech = demo_speech(24.0)
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / f"{index}.csv" for index in range(2)]
             for file in files:
                 self.animator(speech, "0:angry@0.7; 3:sad", seed=self.seed).save(file)
             same = files[0].read_bytes() == files[1].read_bytes()
-        yield _row("same seed gives the same bytes (1 = yes)", same, bar="1", holds=same)
+        yield row("same seed gives the same bytes (1 = yes)", same, bar="1", holds=same)
         neutral = self.animator(speech, None, seed=self.seed).curves
         zero = self.animator(speech, "angry@0", seed=self.seed).curves
         equal = all(
             np.array_equal(getattr(neutral, part), getattr(zero, part))
             for part in ("weights", "head", "eyes")
         )
-        yield _row("intensity 0 is neutral, bit for bit (1 = yes)", equal, bar="1", holds=equal)
+        yield row("intensity 0 is neutral, bit for bit (1 = yes)", equal, bar="1", holds=equal)
         whole = self.animator(speech, "angry").curves.weights
         streamed = np.concatenate([piece.weights for _, piece in self.animator.stream(speech, "angry")])
         distance = float(np.abs(whole - streamed).mean())
-        yield _row(
+        yield row(
             "mean difference between a stream and the whole", distance, bar="<= 0.01", holds=distance <= 0.01
         )
 
@@ -165,9 +133,10 @@ class _Bench:
         """Growth of peak memory from one minute of sound to ten, each in a process of its own."""
         with tempfile.TemporaryDirectory() as folder:
             short, long = (
-                _peak_mib(Path(folder) / f"{seconds:.0f}.wav", seconds) for seconds in (60.0, 600.0)
+                peak_mib(_MEMORY_PROGRAM, Path(folder) / f"{seconds:.0f}.wav", seconds)
+                for seconds in (60.0, 600.0)
             )
-        yield _row(
+        yield row(
             "peak memory, 10 minutes over 1 minute, MiB", long - short, bar="<= 32", holds=long - short <= 32
         )
 
@@ -176,7 +145,7 @@ class _Bench:
         neutral = Emotion.neutral()
         ways: Mapping[str, Animate] = {
             "affetto": self.animate,
-            "baseline": self.energy_jaw,
+            "baseline": energy_jaw,
             "ceiling": self.by_rule,
         }
         closures: dict[str, ClosureScore] = {}
@@ -191,7 +160,7 @@ class _Bench:
         ):
             values = {name: getattr(score, field) for name, score in closures.items()}
             holds = values["affetto"] >= 0.95 if bar else None
-            yield _row(
+            yield row(
                 f"{label}, {who}",
                 values["affetto"],
                 baseline=values["baseline"],
@@ -201,7 +170,7 @@ class _Bench:
             )
         offsets = {name: self._offsets(utterances, way) for name, way in ways.items() if name != "ceiling"}
         middle = float(np.median(offsets["affetto"]))
-        yield _row(
+        yield row(
             f"sync: median lag of the lips, seconds, {who}",
             middle,
             baseline=float(np.median(offsets["baseline"])),
@@ -211,23 +180,13 @@ class _Bench:
         )
         inside = float(np.mean(np.abs(offsets["affetto"]) <= 0.060))
         base = float(np.mean(np.abs(offsets["baseline"]) <= 0.060))
-        yield _row(f"clips in sync within a frame and a half, {who}", inside, baseline=base, ceiling=1.0)
+        yield row(f"clips in sync within a frame and a half, {who}", inside, baseline=base, ceiling=1.0)
 
     def _closure(self, utterance: Utterance, curves: FaceCurves) -> ClosureScore:
-        spoken = self.by_rule_speaking(utterance)
+        spoken = speaking_frames(utterance)
         gap = self.head.lip_gap(curves.weights)
         count = min(len(gap), len(spoken))
         return closure_score(gap[:count], FPS, closure_windows(utterance.phones), spoken[:count])
-
-    @staticmethod
-    def by_rule_speaking(utterance: Utterance) -> np.ndarray:
-        """Frames between the first and the last phone that are not silence."""
-        times = np.arange(int(utterance.seconds * FPS)) / FPS
-        spoken = np.zeros(len(times), bool)
-        for phone in utterance.phones:
-            if phone.phone != "sil":
-                spoken |= (times >= phone.start) & (times < phone.end)
-        return spoken
 
     def _offsets(self, utterances: Sequence[Utterance], way: Animate) -> Float[np.ndarray, "clip"]:
         """Lag of lip opening behind what the phones' true times ask for."""
@@ -260,7 +219,7 @@ class _Bench:
                 ruled = self.by_rule(utterance, Emotion.from_label(ANCHORS_8[anchor], 1.0))
                 ceiling_hits.append(int(self.critic.emotions(ruled).argmax()) == anchor)
         found = float(np.mean(hits))
-        yield _row(
+        yield row(
             "emotion found by the critic at intensity 1",
             found,
             baseline=1 / len(named),
@@ -269,7 +228,7 @@ class _Bench:
             holds=found >= 0.90,
         )
         rising = float(np.mean([spearman(_INTENSITIES, sweep) for sweep in sweeps]))
-        yield _row(
+        yield row(
             "asked against found intensity (mean Spearman)", rising, bar=">= 0.90", holds=rising >= 0.90
         )
         yield from self._visemes(utterances)
@@ -287,7 +246,7 @@ class _Bench:
                     same.append(one == other)
             agreement[name] = float(np.mean(same))
         value = agreement["affetto"]
-        yield _row(
+        yield row(
             "phones with the same viseme in happy and angry versions",
             value,
             ceiling=agreement["ceiling"],
@@ -310,16 +269,14 @@ class _Bench:
             baselines.append(lip_vertex_error(flat[:, lips], wanted[:, lips], self.head.ipd))
             dynamics.append(face_dynamics_deviation(made[:, upper], wanted[:, upper], self.head.ipd))
             ratios.append(jerk(shown.weights, FPS) / max(jerk(target.weights, FPS), 1e-9))
-        yield _row(
+        yield row(
             "LVE, % of inter-pupil distance (baseline: the mean face)",
             float(np.mean(errors)),
             baseline=float(np.mean(baselines)),
             ceiling=0.0,
         )
-        yield _row(
-            "FDD, upper face, signed, % of inter-pupil distance", float(np.mean(dynamics)), ceiling=0.0
-        )
-        yield _row("jerk against the rules' (1 = as smooth)", float(np.mean(ratios)), ceiling=1.0)
+        yield row("FDD, upper face, signed, % of inter-pupil distance", float(np.mean(dynamics)), ceiling=0.0)
+        yield row("jerk against the rules' (1 = as smooth)", float(np.mean(ratios)), ceiling=1.0)
 
 
 def _middles(utterance: Utterance, frames: int) -> Iterator[tuple[int, int]]:
@@ -347,15 +304,6 @@ def _regions(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(lips > 0.5 * lips.max()), np.flatnonzero(upper > 0.25 * upper.max())
 
 
-def _demo_sound(seconds: float) -> Audio:
-    with resources.as_file(resources.files("affetto.media") / "data" / "hello.flac") as path:
-        speech = load_audio(path)
-    repeats = int(np.ceil(seconds / speech.seconds))
-    return Audio(
-        samples=np.tile(speech.samples, repeats)[:, : round(seconds * speech.rate)], rate=speech.rate
-    )
-
-
 _MEMORY_PROGRAM = """
 import sys
 from pathlib import Path
@@ -365,11 +313,3 @@ frames = sum(len(piece) for _, piece in FaceAnimator.from_pretrained("embedded",
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(frames, peak.split()[1])
 """
-
-
-def _peak_mib(path: Path, seconds: float) -> float:
-    save_audio(path, _demo_sound(seconds))
-    done = subprocess.run(
-        [sys.executable, "-c", _MEMORY_PROGRAM, str(path)], capture_output=True, text=True, check=True
-    )
-    return int(done.stdout.split()[1]) / 1024
