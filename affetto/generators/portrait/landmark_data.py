@@ -191,5 +191,5 @@ def _developed(
     for index in np.flatnonzero(rng.random(count) < 0.15):
         wide, high = rng.integers(side // 12, side // 3, 2)
         x, y = rng.integers(0, side - wide), rng.integers(0, side - high)
-        values[index, :, y : y + high, x : x + wide] = drawn(-1, 1, 3, 1, 1)
+        values[index, :, y : y + high, x : x + wide] = drawn(-1.0, 1.0, 3, 1, 1)
     return values.clamp(-1.2, 1.2)

@@ -212,7 +212,7 @@ class TalkingHead:
                 f"{speech.path or 'the sound'}: lasts {speech.seconds:.3f} s, less than one frame: give some speech"
             )
         whose = photo if isinstance(photo, Portrait) else self.portrait(photo, face=face, landmarks=landmarks)
-        whose = whose.framed(options.frame, self.head)
+        whose = whose.framed(options.frame)
         if cancel is not None:
             cancel.check()
         if motion is None:

@@ -42,7 +42,7 @@ class Portrait:
     fit: FaceFit
     name: str
 
-    def framed(self, frame: str, head: HeadModel) -> "Portrait":
+    def framed(self, frame: str) -> "Portrait":
         """The portrait cut about the face to a shape of `FRAMES`; `whole` keeps all of it."""
         if frame not in FRAMES:
             raise UsageError(f"no frame is called {frame!r}: use {', '.join(FRAMES)}")
@@ -50,10 +50,11 @@ class Portrait:
         if shape is None:
             return self
         left, top, width, height = _cut(self.image.shape[:2], self.landmarks, shape)
-        points = self.landmarks.points - np.array([left, top], np.float32)
-        landmarks = dataclasses.replace(self.landmarks, points=points)
+        corner = np.array([left, top], np.float32)
+        landmarks = dataclasses.replace(self.landmarks, points=self.landmarks.points - corner)
         image = np.ascontiguousarray(self.image[top : top + height, left : left + width])
-        fit = fit_face(landmarks, head, (width, height))
+        camera = self.fit.camera.shifted(float(left), float(top))
+        fit = dataclasses.replace(self.fit, camera=camera, points=self.fit.points - corner)
         return Portrait(image=image, landmarks=landmarks, fit=fit, name=self.name)
 
 

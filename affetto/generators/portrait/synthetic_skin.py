@@ -4,6 +4,7 @@ The head's own atlas gives the fine structure as a ratio to its skin tone; all e
 face (`FRONT`) and laid onto the texels that look forward.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from affetto.head.texture import SKIN
 
 ATLAS = 256  # texels a side
 FRONT = (200, 220)  # pixels of the plane in front of the face, one a millimetre
+Number = int | float
 _LEFT_MM, _TOP_MM = -100.0, 90.0
 _ARCH = np.array([[8, 18.5], [13, 20.5], [20, 22.4], [32, 24.6], [43, 24.6], [51, 21.4], [57, 17.4]])
 
@@ -71,7 +73,7 @@ class SkinPainter:
         brow &= (np.abs(x) > 3.0) & (np.abs(x) < 64.0) & (z > -12.0) & self._skin
         share = gaussian_filter(brow.astype(np.float32), 0.8)[..., None]
         self._ratio = (ratio * (1 - share) + share)[self._skin]
-        self._points = surface.positions[VERTICES_68] * 1000.0
+        self._points = surface.positions[VERTICES_68].astype(np.float64) * 1000.0
         rng = np.random.default_rng(0)
         self._grain = [
             gaussian_filter(rng.standard_normal((ATLAS, ATLAS)), s, mode="wrap") for s in (0.6, 1.3, 7.0)
@@ -197,7 +199,7 @@ class SkinPainter:
         pen = ImageDraw.Draw(canvas)
         age = rng.random() ** 2
 
-        def crease(points: list[tuple[float, float]], strength: float, width: int = 1) -> None:
+        def crease(points: Sequence[tuple[Number, Number]], strength: Number, width: int = 1) -> None:
             for side in (-1, 1):
                 pen.line(
                     [_pixel(side * x, y) for x, y in points], fill=float(strength), width=width, joint="curve"
@@ -274,7 +276,7 @@ def _between(anchors: Float[np.ndarray, "anchor 3"], rng: np.random.Generator) -
     return anchors[low] + (at - low) * (anchors[low + 1] - anchors[low])
 
 
-def _pixel(x_mm: float, y_mm: float) -> tuple[float, float]:
+def _pixel(x_mm: Number, y_mm: Number) -> tuple[float, float]:
     return x_mm - _LEFT_MM, _TOP_MM - y_mm
 
 
@@ -284,7 +286,7 @@ def _polygon(points: Float[np.ndarray, "corner 3"]) -> Image.Image:
     return canvas
 
 
-def _soft(canvas: Image.Image, radius: float) -> Float32[np.ndarray, "row column"]:
+def _soft(canvas: Image.Image, radius: Number) -> Float32[np.ndarray, "row column"]:
     """The canvas as 0..1, blurred."""
     return np.asarray(canvas.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255.0
 

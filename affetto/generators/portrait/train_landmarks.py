@@ -38,6 +38,7 @@ class LandmarkRecipe:
     shards: int = 40
     first_shards: int = 2  # wait for so many before learning begins
     batch: int = 32
+    sides: tuple[tuple[float, int], ...] = ((0.0, 64), (0.45, 96), (0.8, 112))  # pictures grow at these shares of the time
     peak_rate: float = 2e-3
     decay: float = 0.01
     hidden_weight: float = 0.35  # of points that the head itself hides
@@ -159,7 +160,7 @@ def fit(
     while spent < seconds:
         for group in optimiser.param_groups:
             group["lr"] = _rate(spent / seconds, recipe) * min(1.0, (step - begun + 1) / 40)
-        batch = as_batch(store.rows(rng, recipe.batch), recipe.config.side, rng, device)
+        batch = as_batch(store.rows(rng, recipe.batch), _side(spent / seconds, recipe), rng, device)
         with autocast(device, torch.bfloat16):
             found = network(batch.pictures.contiguous(memory_format=torch.channels_last))
         loss, parts = landmark_loss(found, batch, recipe)
@@ -182,6 +183,11 @@ def fit(
                 average.eval(),
             )
             tick = time.monotonic()
+
+
+def _side(share: float, recipe: LandmarkRecipe) -> int:
+    """How large pictures are by now: small ones teach the coarse places at a third of the cost."""
+    return max(side for start, side in recipe.sides if share >= start)
 
 
 def _follow(average: LandmarkNet, network: LandmarkNet, decay: float) -> None:
