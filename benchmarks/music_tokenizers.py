@@ -1,6 +1,6 @@
 """Quantisers side by side, and what the codes of music keep apart: the figures of docs/tokenizers.md.
 
-    python benchmarks/tokenizers.py [--seconds 5] [--data BARS] [--tokenizer embedded|FILE] [--plain 60]
+    python benchmarks/music_tokenizers.py [--seconds 5] [--data BARS] [--tokenizer embedded|FILE] [--plain 60]
 
 Each quantiser stands in the middle of the same small autoencoder, trained as long as the others on correlated synthetic data;
 with --data (an .npz of songs or a folder of MIDI files, as for `affetto train music-tokenizer`) on bars of music too. With
