@@ -60,24 +60,34 @@ def timed(work: Callable[[], Any], device: torch.device, rounds: int) -> tuple[f
 
 
 @torch.inference_mode()
-def emote(device: torch.device, dtype: torch.dtype, seconds: float, rounds: int, tiny: bool) -> dict[str, Any]:
+def emote(
+    device: torch.device, dtype: torch.dtype, seconds: float, rounds: int, tiny: bool
+) -> dict[str, Any]:
     """Seconds and memory of both ways for one clip and for a batch of eight, and how far apart their curves lie."""
     config = EmoteConfig()
     if tiny:
-        config = EmoteConfig(width=8, heads=2, hidden=16, flint=FlintConfig(width=16, heads=2, hidden=24), speech=TINY_SPEECH)
+        config = EmoteConfig(
+            width=8, heads=2, hidden=16, flint=FlintConfig(width=16, heads=2, hidden=24), speech=TINY_SPEECH
+        )
     network = Emote(config).eval().to(device)
     torch.nn.init.normal_(network.sequence_decoder.decoder.weight, std=0.05)
-    report: dict[str, Any] = {"parameters_m": round(sum(each.numel() for each in network.parameters()) / 1e6, 2)}
+    report: dict[str, Any] = {
+        "parameters_m": round(sum(each.numel() for each in network.parameters()) / 1e6, 2)
+    }
     for batch in (1, 2 if tiny else 8):
         sound = torch.randn(batch, round(seconds * 16_000), device=device)
         style = torch.zeros(batch, round(seconds * FPS), config.styles, device=device)
         made: dict[str, torch.Tensor] = {}
 
-        def plain(sound: torch.Tensor = sound, style: torch.Tensor = style, made: dict[str, torch.Tensor] = made) -> None:
+        def plain(
+            sound: torch.Tensor = sound, style: torch.Tensor = style, made: dict[str, torch.Tensor] = made
+        ) -> None:
             with sdpa_kernel(SDPBackend.MATH):
                 made["plain"] = network(sound, style)
 
-        def ours(sound: torch.Tensor = sound, style: torch.Tensor = style, made: dict[str, torch.Tensor] = made) -> None:
+        def ours(
+            sound: torch.Tensor = sound, style: torch.Tensor = style, made: dict[str, torch.Tensor] = made
+        ) -> None:
             with autocast(device, dtype):
                 made["ours"] = network(sound, style).float()
 
@@ -100,7 +110,9 @@ def muser(device: torch.device, words: int, rounds: int, tiny: bool) -> dict[str
     config = dataclasses.replace(variant, **TINY_MUSER) if tiny else variant
     network = Muser(config, regulariser=False).eval().to(device)
     words = min(words, config.length)
-    ids = torch.stack([torch.randint(0, size, (1, config.length)) for size in config.sizes], dim=-1).to(device)
+    ids = torch.stack([torch.randint(0, size, (1, config.length)) for size in config.sizes], dim=-1).to(
+        device
+    )
     latents = torch.randn(1, config.length, config.latent_width, device=device)
     family = ids[..., FAMILY].roll(-1, dims=1)
     made: dict[str, Any] = {}
@@ -139,7 +151,9 @@ def kernels(device: torch.device, dtype: torch.dtype, rounds: int, frames: int) 
             try:
                 with sdpa_kernel(backend):
                     spent, _ = timed(
-                        lambda q=query, b=bias: F.scaled_dot_product_attention(q, q, q, attn_mask=b), device, rounds
+                        lambda q=query, b=bias: F.scaled_dot_product_attention(q, q, q, attn_mask=b),
+                        device,
+                        rounds,
                     )
                 table[f"{name}, {kernel}"] = round(1000 * spent, 3)
             except RuntimeError:
@@ -161,7 +175,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--words", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tiny", action="store_true", help="small networks and short clips, to try the script on a CPU")
+    parser.add_argument(
+        "--tiny", action="store_true", help="small networks and short clips, to try the script on a CPU"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)

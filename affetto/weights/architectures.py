@@ -33,7 +33,10 @@ SIGNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "DiffVC": (r"decoder\.estimator\.",),
         "MusER": (r"^VQ\.|subDecoder|type_decoder",),
         "FLAME": (r"^shapedirs$", r"^v_template$"),
-        "GPT or another language model": (r"\.(self_attn|attention)\.q_proj\.|^transformer\.h\.0\.", r"lm_head|embed_tokens|wte"),
+        "GPT or another language model": (
+            r"\.(self_attn|attention)\.q_proj\.|^transformer\.h\.0\.",
+            r"lm_head|embed_tokens|wte",
+        ),
     }
 )
 
@@ -64,4 +67,6 @@ def check_architecture(weight_id: str, keys: Iterable[str], where: str) -> None:
     found = named_architecture(keys)
     if found != expected:
         known = f"holds {found}" if found else "holds a network that affetto does not know"
-        raise InvalidInputError(f"{where}: {known}, not the weights {weight_id!r} ({expected}): give the right file")
+        raise InvalidInputError(
+            f"{where}: {known}, not the weights {weight_id!r} ({expected}): give the right file"
+        )

@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,13 @@ class _Remembering(urllib.request.HTTPRedirectHandler):
         self.said: dict[str, str] = {}
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         """Let urllib follow, after what the answer says was noted."""
         self.said |= {key.lower(): value for key, value in headers.items() if key.lower().startswith("x-")}
@@ -64,14 +69,18 @@ def download(
     unfinished = target.with_name(f"{target.name}.part")
     for attempt in range(_TRIES):
         try:
-            promise = _continued(part, unfinished, progress)
-            break
+            return _finished(part, _continued(part, unfinished, progress), unfinished, target)
         except _BrokenError as broken:
             if attempt + 1 == _TRIES:
                 raise TryAgainError(
                     f"{part.url}: {broken}: repeat the command to go on from there, or use --from FILE"
                 ) from broken
             (pause or time.sleep)(2.0**attempt)
+    raise AssertionError("the last try ends the loop")
+
+
+def _finished(part: Part, promise: Promise, unfinished: Path, target: Path) -> Promise:
+    """Put a whole part in its place after it was seen to be what was promised."""
     _check(part, promise, unfinished)
     _notes(unfinished).unlink(missing_ok=True)
     unfinished.replace(target)
@@ -91,7 +100,7 @@ def _continued(part: Part, unfinished: Path, progress: ProgressCallback | None) 
         if earlier.tag:
             headers["If-Range"] = earlier.tag
     memory = _Remembering()
-    request = urllib.request.Request(part.url, headers=headers)  # noqa: S310  origins are https
+    request = urllib.request.Request(part.url, headers=headers)
     try:
         with urllib.request.build_opener(memory).open(request, timeout=_TIMEOUT_S) as answer:
             promise = _promise(part.url, answer, memory.said)
@@ -165,7 +174,9 @@ def _check(part: Part, promise: Promise, path: Path) -> None:
         if promise.size and size != promise.size:
             raise InvalidInputError(f"{part.url}: gave {size} bytes instead of {promise.size}: try again")
         if part.size and size != part.size:
-            raise InvalidInputError(f"{part.url}: is {size} bytes, but {part.size} were published: another version")
+            raise InvalidInputError(
+                f"{part.url}: is {size} bytes, but {part.size} were published: another version"
+            )
         wanted = part.sha256 or promise.sha256
         if wanted:
             check_hash(path, wanted)

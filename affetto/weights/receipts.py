@@ -27,7 +27,9 @@ class Receipt:
         """Write the receipt beside the weights."""
         path = receipt_path(entry)
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_text(
+                json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
         return path
 
 

@@ -44,11 +44,11 @@ class RefusedError(Exception):
 
 
 class Storage(NamedTuple):
-    """Numbers somewhere: `key` names them, `kind` is their safetensors type, `count` how many there are."""
+    """Numbers somewhere: `key` names them, `kind` is their safetensors type, `numbers` how many there are."""
 
     key: str
     kind: str
-    count: int
+    numbers: int
 
 
 class Strided(NamedTuple):
@@ -171,7 +171,12 @@ class Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         """The storages of torch's layouts."""
-        if isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], StorageType):
+        if (
+            isinstance(pid, tuple)
+            and len(pid) >= 5
+            and pid[0] == "storage"
+            and isinstance(pid[1], StorageType)
+        ):
             if type(pid[4]) is not int or pid[4] < 0:
                 raise RefusedError("a tensor in it is described wrongly")
             return Storage(str(pid[2]), pid[1].kind, pid[4])
@@ -347,7 +352,9 @@ def _from_arrays(content: Any) -> tuple[dict[str, Strided], dict[str, Source | b
             steps.append(step)
             step *= size
         stride = tuple(steps[::-1] if not fortran else steps)
-        tensors[str(name)] = Strided(Storage(str(name), code, len(raw) // SIZES[code]), 0, tuple(shape), stride)
+        tensors[str(name)] = Strided(
+            Storage(str(name), code, len(raw) // SIZES[code]), 0, tuple(shape), stride
+        )
         sources[str(name)] = raw
     if not tensors:
         raise RefusedError("it holds no named tensors")
@@ -378,7 +385,9 @@ def _is_plain(tensor: Strided) -> bool:
     return True
 
 
-def write(tensors: Mapping[str, Strided], sources: Mapping[str, Source | bytes], path: Path, out: BinaryIO) -> None:
+def write(
+    tensors: Mapping[str, Strided], sources: Mapping[str, Source | bytes], path: Path, out: BinaryIO
+) -> None:
     """Write safetensors; what does not lie in order is written as its span, its shape and strides in the metadata."""
     header: dict[str, Any] = {}
     strided: dict[str, list[list[int]]] = {}
@@ -414,8 +423,7 @@ def write(tensors: Mapping[str, Strided], sources: Mapping[str, Source | bytes],
     out.write(len(text).to_bytes(8, "little") + text)
     with path.open("rb") as file:
         for key, start, length in pieces:
-            for block in _blocks(sources[key], file, start, length):
-                out.write(block)
+            out.writelines(_blocks(sources[key], file, start, length))
 
 
 def _blocks(source: Source | bytes, file: BinaryIO, start: int, length: int) -> Iterator[bytes]:

@@ -40,6 +40,7 @@ COMMANDS = (
     "emotion",
     "weights",
     "train",
+    "prepare_videos",
     "bench",
     "verify",
     "demo",

@@ -38,6 +38,14 @@ OPTIONAL_PACKAGES = {
     "c2pa": ("c2pa-python", "content credentials", "pip install 'affetto[provenance]'"),
     "ray": ("ray", "jobs on many machines", "pip install 'affetto[ray]'"),
 }
+FULL_TIER = {
+    # generator: (model, the weights it needs; of those in one string with | any will do)
+    "face": ("EMOTE", ("emote", "flame2023-open|flame2020")),
+    "talk": ("DICE-Talk", ("dice-talk", "svd-xt", "whisper-tiny")),
+    "talk with SynchroRaMa": ("SynchroRaMa", ("synchrorama", "dice-talk", "svd-xt", "whisper-tiny")),
+    "voice": ("EmoReg", ("emoreg", "hifigan-universal")),
+    "music": ("MusER", ("muser", "muser-prior")),
+}
 VIDEO_CODECS = {"libx264": "H.264 video", "aac": "AAC sound"}
 AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 _COLOURS: dict[Status, str] = {"ok": "green", "absent": "dim", "warning": "yellow", "failed": "red"}
@@ -93,6 +101,7 @@ def examine(*, gpu: bool = True) -> Iterator[Check]:
     yield from _renderer()
     yield from _packages()
     yield from _weights()
+    yield from _full_tier()
 
 
 def _system() -> Iterator[Check]:
@@ -183,6 +192,28 @@ def _attention_kernels(device: "torch.device") -> Iterator[Check]:
         detail = f"ran in {', '.join(ran)}" if ran else "does not run here"
         status: Status = "ok" if ran else "absent"
         yield Check(section="attention", name=f"{name} on {device}", status=status, detail=detail)
+    yield Check(section="attention", name=f"taken on {device}", status="ok", detail=_taken(device, dtypes[0]))
+
+
+def _taken(device: "torch.device", dtype: "torch.dtype") -> str:
+    """The kernels that torch takes by itself in `dtype`: for plain attention, and with a float bias (EMOTE)."""
+    import torch
+    from torch.nn.attention import SDPBackend
+
+    names = {
+        int(SDPBackend.MATH): "math",  # type: ignore[call-overload]
+        int(SDPBackend.FLASH_ATTENTION): "flash",  # type: ignore[call-overload]
+        int(SDPBackend.EFFICIENT_ATTENTION): "memory-efficient",  # type: ignore[call-overload]
+        int(SDPBackend.CUDNN_ATTENTION): "cudnn",  # type: ignore[call-overload]
+    }
+    query = torch.zeros(1, 2, 64, 64, device=device, dtype=dtype)
+    bias = torch.zeros(2, 64, 64, device=device, dtype=dtype)
+    plain, biased = (
+        names.get(int(torch._fused_sdp_choice(query, query, query, attn_mask=mask)), "another")
+        for mask in (None, bias)
+    )
+    short = str(dtype).removeprefix("torch.")
+    return f"{plain} in {short}; {biased} with a float bias"
 
 
 def _media() -> Iterator[Check]:
@@ -265,6 +296,25 @@ def _weights() -> Iterator[Check]:
             yield Check(
                 section="weights", name=weight.id, status=status, detail=f"{state}; {licence}", mend=mend
             )
+
+
+def _full_tier() -> Iterator[Check]:
+    """For each generator: whether its published model can run, or which weights lack and how they come."""
+    from affetto.weights.registry import get
+    from affetto.weights.store import file_state
+
+    def is_here(names: str) -> bool:
+        return any(file_state(get(name), thorough=False) in ("ok", "unpinned") for name in names.split("|"))
+
+    for generator, (model, wanted) in FULL_TIER.items():
+        missing = [names.split("|")[0] for names in wanted if not is_here(names)]
+        yield Check(
+            section="full tier",
+            name=f"{generator} ({model})",
+            status="absent" if missing else "ok",
+            detail=f"lacks {', '.join(missing)}" if missing else "its weights are here",
+            mend=" && ".join(f"affetto weights pull {name}" for name in missing),
+        )
 
 
 def _print_table(checks: list[Check]) -> None:

@@ -69,7 +69,9 @@ def face(
     ] = None,
     style: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Whose way of speaking (full tier): M003 ...", rich_help_panel=_SPEECH),
+        typer.Option(
+            metavar="NAME", help="Whose way of speaking (full tier): M003 ...", rich_help_panel=_SPEECH
+        ),
     ] = None,
     identity: Annotated[
         str | None,

@@ -31,6 +31,8 @@ RECIPES: Mapping[str, tuple[str, str]] = {
     "music-copycheck": ("affetto.generators.music.copycheck", "train_copycheck"),
     "music-tokenizer": ("affetto.tokenizers.train_disentangled", "train_music_tokenizer"),
     "motion-tokenizer": ("affetto.tokenizers.train_motion", "train_motion_tokenizer"),
+    "portrait-dice": ("affetto.generators.portrait.full.train_talking", "train_portrait_dice"),
+    "portrait-synchro": ("affetto.generators.portrait.full.train_talking", "train_portrait_synchro"),
     "portrait-landmarks": ("affetto.generators.portrait.train_landmarks", "train_portrait_landmarks"),
     "beat-tracker": ("affetto.generators.music.train_beats", "train_beat_tracker"),
 }

@@ -397,7 +397,7 @@ def _install(
                 "revision": revision,
                 "sha256": made,
                 "size": size,
-            }  # fmt: skip
+            }
         )
     else:
         common.print_data(f"{target}  ({len(parts)} published, sha256 {', '.join(published.values())})")

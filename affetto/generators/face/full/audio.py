@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,8 +24,8 @@ class SpeechNetwork(nn.Module):
     def __init__(self, config: Wav2Vec2Config | None = None) -> None:
         super().__init__()
         config = config or Wav2Vec2Config()
-        config._attn_implementation = "sdpa"
         self.model = Wav2Vec2Model(config)
+        self.model.set_attn_implementation("sdpa")
         self.width = int(config.hidden_size)
 
     def forward(

@@ -35,7 +35,7 @@ class EmoteConfig:
     period: int = 30
     dropout: float = 0.25
     people: tuple[str, ...] = PEOPLE
-    flint: FlintConfig = FlintConfig()
+    flint: FlintConfig = field(default_factory=FlintConfig)
     speech: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -42,7 +42,9 @@ def read_index(folder: str | Path) -> list[EmoteClip]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInputError(f"{path}: cannot be read ({error}): write a table of {', '.join(_COLUMNS)}") from error
+        raise InvalidInputError(
+            f"{path}: cannot be read ({error}): write a table of {', '.join(_COLUMNS)}"
+        ) from error
     if not rows or any(column not in rows[0] for column in _COLUMNS):
         raise InvalidInputError(f"{path}: needs the columns {', '.join(_COLUMNS)} and at least one row")
     return [_clip(path, number, row) for number, row in enumerate(rows, start=2)]

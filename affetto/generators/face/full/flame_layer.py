@@ -42,9 +42,7 @@ class FlameLayer(nn.Module):
         tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))
         self.register_buffer(name, tensor, persistent=False)
 
-    def forward(
-        self, motion: Float[Tensor, "clip frame channel"]
-    ) -> Float[Tensor, "clip frame vertex 3"]:
+    def forward(self, motion: Float[Tensor, "clip frame channel"]) -> Float[Tensor, "clip frame vertex 3"]:
         """The vertices at each frame."""
         expression, jaw = motion[..., :-JAW].float(), motion[..., -JAW:].float()
         shaped = self.get_buffer("rest") + einsum(
@@ -63,7 +61,7 @@ class FlameLayer(nn.Module):
 
     def mouth(self, vertices: Float[Tensor, "clip frame vertex 3"]) -> Float[Tensor, "clip frame lip 3"]:
         """The lips' vertices about their middle at rest."""
-        lips: Int[Tensor, "lip"] = self.get_buffer("lips")
+        lips: Int[Tensor, lip] = self.get_buffer("lips")
         middle = MILLIMETRES * self.get_buffer("rest")[lips].mean(0)
         return vertices[:, :, lips] - middle
 

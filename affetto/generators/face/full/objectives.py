@@ -48,7 +48,12 @@ class ReadersObjective(nn.Module):
     """Both readers at once, on recorded motions."""
 
     def __init__(
-        self, speech: nn.Module, flame: FlameLayer, lips: LipReader, match: SpeechMatch, emotions: EmotionReader
+        self,
+        speech: nn.Module,
+        flame: FlameLayer,
+        lips: LipReader,
+        match: SpeechMatch,
+        emotions: EmotionReader,
     ) -> None:
         super().__init__()
         self.flame, self.lips, self.match, self.emotions = flame, lips, match, emotions
@@ -86,7 +91,12 @@ class ExchangeObjective(nn.Module):
     """
 
     def __init__(
-        self, network: Emote, flame: FlameLayer, lips: LipReader, emotions: EmotionReader, weights: LossWeights
+        self,
+        network: Emote,
+        flame: FlameLayer,
+        lips: LipReader,
+        emotions: EmotionReader,
+        weights: LossWeights,
     ) -> None:
         super().__init__()
         self.network, self.flame, self.weights = network, flame, weights

@@ -32,7 +32,9 @@ class LipReader(nn.Module):
     def forward(self, lips: Float[Tensor, "clip frame lip 3"]) -> Float[Tensor, "clip frame width"]:
         """A unit vector for each frame; positions are millimetres."""
         hidden = self.shape(rearrange(lips, "b t v xyz -> b t (v xyz)") / 10.0)
-        return F.normalize(rearrange(self.course(rearrange(hidden, "b t d -> b d t")), "b d t -> b t d"), dim=-1)
+        return F.normalize(
+            rearrange(self.course(rearrange(hidden, "b t d -> b d t")), "b d t -> b t d"), dim=-1
+        )
 
 
 class SpeechMatch(nn.Module):

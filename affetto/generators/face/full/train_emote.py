@@ -123,13 +123,13 @@ def train_face_emote(
     if not resume and training.is_main:
         shutil.rmtree(work / "state", ignore_errors=True)
     training.accelerator.wait_for_everyone()
-    pieces = EmoteData(
-        clips, people, frames=recipe.frames, expressions=recipe.network.flint.expressions
-    )
+    pieces = EmoteData(clips, people, frames=recipe.frames, expressions=recipe.network.flint.expressions)
     trainer = EmoteTrainer(recipe, training, pieces)
     report = trainer.run(seconds)
     if training.is_main:
-        save_emote(output, trainer.network.cpu().eval(), about=json.dumps({"seed": seed, **report}, sort_keys=True))
+        save_emote(
+            output, trainer.network.cpu().eval(), about=json.dumps({"seed": seed, **report}, sort_keys=True)
+        )
     return report
 
 
@@ -179,7 +179,9 @@ class EmoteTrainer:
 
     def _readers(self, seconds: float) -> dict[str, Any]:
         self.network.audio_model.eval()
-        objective = ReadersObjective(self.network.audio_model, self.flame, self.lips, self.match, self.emotions)
+        objective = ReadersObjective(
+            self.network.audio_model, self.flame, self.lips, self.match, self.emotions
+        )
         trained = [self.lips, self.match, self.emotions]
         return self._train("readers", objective, trained, seconds, self._readers_inputs)
 
@@ -257,7 +259,11 @@ def start_speech(model: nn.Module, name: str) -> None:
         raise MissingResourceError(f"no wav2vec 2.0 at {name}: run affetto weights pull {SPEECH_ID}")
     tensors: Mapping[str, Tensor] = read_checkpoint(path)
     state = renamed_weight_norm(
-        {key.removeprefix("wav2vec2."): value.float() for key, value in tensors.items() if not key.startswith("lm_head.")}
+        {
+            key.removeprefix("wav2vec2."): value.float()
+            for key, value in tensors.items()
+            if not key.startswith("lm_head.")
+        }
     )
     own = model.state_dict()
     if "masked_spec_embed" in own:
