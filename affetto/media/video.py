@@ -270,3 +270,35 @@ def read_frames(
     probe_video(path, max_pixels=max_pixels, max_seconds=max_seconds)
     with _open(path, max_pixels) as container:
         yield from _timed(container, path)
+
+
+def read_sound(path: str | Path, *, max_seconds: float = MAX_SECONDS) -> Audio:
+    """The sound of a video, starting with its first frame, at its own rate and channels.
+
+    Raises `InvalidInputError` like `probe_video`, and when there is no sound or it is damaged.
+    """
+    path = Path(path)
+    probe_video(path, max_seconds=max_seconds)
+    with _open(path, MAX_PIXELS) as container:
+        if not container.streams.audio:
+            raise InvalidInputError(f"{path}: holds no sound: speech is needed")
+        stream = container.streams.audio[0]
+        rate, blocks = int(stream.rate), []
+        first = float(container.streams.video[0].start_time or 0) * float(
+            container.streams.video[0].time_base or 0
+        )
+        try:
+            resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+            for frame in container.decode(stream):
+                if not blocks and frame.time is not None and frame.time > first:
+                    silence = round((float(frame.time) - first) * rate)
+                    blocks.append(np.zeros((len(stream.layout.channels), silence), np.float32))
+                blocks += [np.asarray(each.to_ndarray(), np.float32) for each in resampler.resample(frame)]
+        except (FFmpegError, OSError, ValueError) as error:
+            raise InvalidInputError(f"{path}: its sound is damaged: export it again") from error
+    if not blocks:
+        raise InvalidInputError(f"{path}: its sound is empty: speech is needed")
+    samples = np.concatenate(blocks, axis=1)
+    if samples.shape[1] > max_seconds * rate or not np.isfinite(samples).all():
+        raise InvalidInputError(f"{path}: its sound is too long or damaged: export it again")
+    return Audio(samples=np.ascontiguousarray(samples), rate=rate, path=path)

@@ -1,5 +1,6 @@
 """The denoiser: Stable Video Diffusion's network as diffusers has it, with DICE-Talk's conditions built in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,8 +71,8 @@ class TalkingDenoiser(UNetSpatioTemporalConditionModel):
     @register_to_config
     def __init__(
         self,
-        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
-        num_attention_heads: tuple[int, ...] = (5, 10, 20, 20),
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        num_attention_heads: Sequence[int] = (5, 10, 20, 20),
         cross_attention_dim: int = 1024,
         sample_size: int = 96,
         num_frames: int = 25,

@@ -115,8 +115,8 @@ def frame_portrait(
     factor = size / min(inner.size)
     target = tuple(max(_MULTIPLE, round(side * factor / _MULTIPLE) * _MULTIPLE) for side in inner.size)
     sized = inner.resize((target[0], target[1]), Image.Resampling.LANCZOS)
-    moved = face.moved(cut[0], cut[1], target[0] / inner.width, target[1] / inner.height)
-    mask = face_mask(face.moved(cut[0], cut[1], 1, 1), inner.size, sized.size)
+    moved = face.moved(float(cut[0]), float(cut[1]), target[0] / inner.width, target[1] / inner.height)
+    mask = face_mask(face.moved(float(cut[0]), float(cut[1]), 1.0, 1.0), inner.size, sized.size)
     return Framed(picture=np.asarray(sized), mask=mask, face=moved, crop=cut)
 
 

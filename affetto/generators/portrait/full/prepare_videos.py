@@ -177,14 +177,15 @@ def _clip(
 
 def sampled(video: Path, fps: float) -> Iterator[UInt8[np.ndarray, "row column 3"]]:
     """The frames shown at 0, 1/fps, 2/fps ... seconds after the first."""
-    first, wanted, held = None, 0, None
+    first, last, wanted, held = None, 0.0, 0, None
     for seconds, frame in read_frames(video):
         first = seconds if first is None else first
-        while held is not None and wanted / fps < seconds - first - 1e-6:
+        last = seconds - first
+        while held is not None and wanted / fps < last - 1e-6:
             yield held
             wanted += 1
         held = frame
-    if held is not None:
+    if held is not None and wanted / fps <= last + 1e-6:
         yield held
 
 
@@ -302,12 +303,18 @@ def read_labels(path: Path) -> dict[str, Label]:
             )
         if given["level"] and given["level"] not in ("1", "2", "3"):
             raise InvalidInputError(f"{path}, line {number}: level {given['level']!r} must be 1, 2 or 3")
-        labels[given.pop("video")] = Label(**{**given, "level": int(given["level"] or 3)})  # type: ignore[arg-type]
+        labels[given["video"]] = Label(
+            emotion=given["emotion"],
+            level=int(given["level"] or 3),
+            transcript=given["transcript"],
+            scene=given["scene"],
+            person=given["person"],
+        )
     return labels
 
 
 def _write_index(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[column] for column in COLUMNS] for row in rows)

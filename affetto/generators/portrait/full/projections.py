@@ -1,6 +1,7 @@
 """DICE-Talk's small networks: emotion prior to tokens, speech states to tokens, face mask to features."""
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ class PoseGuider(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, channels: int = 320, widths: tuple[int, ...] = (16, 32, 96, 256)) -> None:
+    def __init__(self, channels: int = 320, widths: Sequence[int] = (16, 32, 96, 256)) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()

@@ -78,8 +78,8 @@ class SynchroDenoiser(TalkingDenoiser):
     @register_to_config
     def __init__(
         self,
-        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
-        num_attention_heads: tuple[int, ...] = (5, 10, 20, 20),
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        num_attention_heads: Sequence[int] = (5, 10, 20, 20),
         cross_attention_dim: int = 1024,
         sample_size: int = 96,
         num_frames: int = 25,
@@ -117,7 +117,7 @@ class SynchroDenoiser(TalkingDenoiser):
             raise InvalidInputError(f"this denoiser is none of DICE-Talk ({(unexpected or missing)[0]!r})")
         for _, site in made.sites():
             nn.init.zeros_(cast(nn.Linear, site.to_v_ip[_SCENE]).weight)
-        return made.to(dice.device, dice.dtype)
+        return cast(nn.Module, made).to(dice.device, dice.dtype)  # type: ignore[return-value]
 
     def forward(  # type: ignore[override]
         self,

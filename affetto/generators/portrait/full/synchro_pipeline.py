@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjection
@@ -272,6 +273,7 @@ def reference_for(denoiser: SynchroDenoiser) -> ReferenceNet:
         num_attention_heads=tuple(config["num_attention_heads"]),
         cross_attention_dim=int(config["cross_attention_dim"]),
         sample_size=int(config["sample_size"]),
+        groups=min(32, min(widths) // 2),
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
@@ -71,8 +72,8 @@ class ReferenceNet(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
-        num_attention_heads: tuple[int, ...] = (5, 10, 20, 20),
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        num_attention_heads: Sequence[int] = (5, 10, 20, 20),
         cross_attention_dim: int = 1024,
         sample_size: int = 64,
         groups: int = 32,
@@ -82,7 +83,7 @@ class ReferenceNet(ModelMixin, ConfigMixin):
             sample_size=sample_size,
             in_channels=4 + 3,
             block_out_channels=block_out_channels,
-            attention_head_dim=num_attention_heads,
+            attention_head_dim=cast(Any, num_attention_heads),
             cross_attention_dim=cross_attention_dim,
             norm_num_groups=groups,
         )

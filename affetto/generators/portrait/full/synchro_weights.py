@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,9 @@ class SynchroWeights:
         given = {name: module for name, module in modules.items() if module is not None}
         adapters = {key: value for key, value in denoiser.state_dict().items() if _ADAPTER in key}
         configs = {
-            name: _plain(module.config) for name, module in given.items() if name in ("fusion", "reference")
+            name: _plain(cast(Any, module).config)
+            for name, module in given.items()
+            if name in ("fusion", "reference")
         }
         return cls(
             adapters=adapters,
@@ -135,7 +137,11 @@ class SynchroWeights:
 
     def reference(self) -> ReferenceNet:
         """The ReferenceNet, in evaluation mode."""
-        module = ReferenceNet(**self.configs["reference"])
+        config = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in self.configs["reference"].items()
+        }
+        module = ReferenceNet(**config)
         self._fill("reference", module)
         return module.eval()
 

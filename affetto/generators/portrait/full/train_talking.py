@@ -209,7 +209,7 @@ class TalkingTrainer:
             )
         for module in (self.denoiser, self.fusion, self.reference, self.judge):
             if module is not None:
-                module.to(training.device)
+                cast(nn.Module, module).to(training.device)
         if recipe.checkpointing:
             save_activations(self.denoiser)
             if self.reference is not None:
