@@ -88,6 +88,10 @@ def talk(
             "--alpha", help="Cut the person out in pictures; .mov always does.", rich_help_panel=_PICTURE
         ),
     ] = False,
+    preset: Annotated[
+        str,
+        typer.Option(metavar="exact|fast|preview", help="Time spent, full tier.", rich_help_panel=_PICTURE),
+    ] = "exact",
     seed: common.SeedOption = 0,
     device: common.DeviceOption = "auto",
     dtype: common.DtypeOption = "auto",
@@ -102,7 +106,7 @@ def talk(
     Writes what each -o says: .mp4 video with sound, .mov ProRes 4444 with transparency, frame_%05d.png or a folder for
     pictures, .csv .json .npz curves, .glb .usda .usdc curves on a head.
     """
-    common.check_tier(tier, generator="portrait", weights="dice-talk")
+    tier = common.check_tier(tier, generator="portrait", weights=("dice-talk", "svd-xt", "whisper-tiny"))
     if faces:
         _list_faces(portrait, device=device, json=json)
         return
@@ -125,7 +129,7 @@ def talk(
     for name, amount in guidance.items():
         common.check_range(f"--{name.replace('_', '-')}", amount, 0.0, 5.0)
     _check_outputs(outputs, overwrite=overwrite)
-    work = _Work(
+    work = Work(
         portrait=portrait,
         audio=audio,
         emotion=emotion,
@@ -140,7 +144,12 @@ def talk(
         device=device,
         dtype=dtype,
     )  # fmt: skip
-    document = _perform(work, quiet=quiet)
+    if tier == "full":
+        from affetto.apps.cli.talk_full import perform_full
+
+        document = perform_full(work, preset=preset, quiet=quiet)
+    else:
+        document = _perform(work, quiet=quiet)
     if json:
         common.print_json(document)
     else:
@@ -149,7 +158,7 @@ def talk(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class Work:
     """What was asked for, checked as far as that goes without opening files."""
 
     portrait: Path
@@ -180,7 +189,7 @@ def _check_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
             common.check_folder(path)
 
 
-def _perform(work: _Work, *, quiet: bool) -> dict[str, Any]:
+def _perform(work: Work, *, quiet: bool) -> dict[str, Any]:
     """Do the work and describe what was made."""
     from affetto.conditioning.track import as_track
     from affetto.media.animation.files import load_curves

@@ -1,6 +1,7 @@
 """`TalkingHead`: a portrait, speech and an emotion in, a video of that person saying it out."""
 
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,9 +137,15 @@ class TalkingHead:
     def from_pretrained(
         cls, name: str = "embedded", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
     ) -> "TalkingHead":
-        """Load the `embedded` models; on CUDA they run under autocast in `dtype` (bf16 unless told otherwise)."""
+        """Load the `embedded` models; on CUDA they run under autocast in `dtype` (bf16 unless told otherwise).
+
+        `dice-talk` gives the published diffusion pipeline, once its weights are pulled; it is called like this one.
+        """
+        if name == "dice-talk":
+            module = importlib.import_module("affetto.generators.portrait.full.pipeline")
+            return module.DiceTalkPipeline.from_pretrained(device=device, dtype=dtype)
         if name != "embedded":
-            raise MissingResourceError(f"no talking head {name!r} here: use 'embedded'")
+            raise MissingResourceError(f"no talking head {name!r} here: use 'embedded' or 'dice-talk'")
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         return cls(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from affetto.generators.portrait.full.interpolation import FrameInterpolator
 from affetto.runtime.device import autocast
@@ -38,11 +38,11 @@ def encode_picture(
     before = vae.dtype
     if before == torch.float32:
         return vae.encode(pixels.to(vae.device)).latent_dist.mode()[0]
-    vae.to(dtype=torch.float32)
+    nn.Module.to(vae, dtype=torch.float32)
     try:
         return vae.encode(pixels.to(vae.device, torch.float32)).latent_dist.mode()[0]
     finally:
-        vae.to(dtype=before)
+        nn.Module.to(vae, dtype=before)
 
 
 def decoded(

@@ -30,7 +30,7 @@ from affetto.generators.portrait.full.decoding import (
 )
 from affetto.generators.portrait.full.denoiser import TalkingDenoiser
 from affetto.generators.portrait.full.estimate import MemoryEstimate, estimate_memory, free_bytes
-from affetto.generators.portrait.full.framing import Framed
+from affetto.generators.portrait.full.framing import FaceBox, Framed
 from affetto.generators.portrait.full.inputs import Box, Photo, framed, noise_of, speech_of
 from affetto.generators.portrait.full.interpolation import FrameInterpolator
 from affetto.generators.portrait.full.kernels import chosen_kernel, with_kernel
@@ -49,6 +49,7 @@ from affetto.generators.portrait.full.speech import (
 )
 from affetto.generators.portrait.full.video import FPS, DiceTalkVideo, RunReport
 from affetto.generators.portrait.full.workers import DevicePool, Pool, ProcessPool, Worker
+from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.media.audio import Audio
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, OutOfMemoryError, UsageError
@@ -147,6 +148,7 @@ class DiceTalkPipeline(DiffusionPipeline):
         emotion: Feeling = None,
         *,
         face: int | None = None,
+        landmarks: FaceLandmarks | None = None,
         box: Box | None = None,
         options: DiceTalkOptions | None = None,
         devices: Sequence[str] | None = None,
@@ -156,13 +158,15 @@ class DiceTalkPipeline(DiffusionPipeline):
     ) -> DiceTalkVideo:
         """The video of the person in `photo` who says `audio` with `emotion` (text form, value or track; None is neutral).
 
-        `box` (left, top, right, bottom in pixels, forehead to chin) replaces the search for the face, `face` chooses one of
-        several. `devices` share the windows of a step; so do the processes of `accelerate launch`. `edit_latents` is
+        `landmarks` or `box` (left, top, right, bottom in pixels, forehead to chin) replace the search for the face, `face`
+        chooses one of several. `devices` share the windows of a step; so do the processes of `accelerate launch`. `edit_latents` is
         given every step's latents and gives those to go on with. The same seed gives the same video on the same machine.
         """
         options = options or DiceTalkOptions()
         preset = options.preset
         speech = speech_of(audio)
+        if landmarks is not None:
+            box = FaceBox.about_points(landmarks.box)
         portrait = framed(photo, face, box, options, self._where)
         dtype = self._precision(options)
         kernel = chosen_kernel(preset.kernel, self._where, dtype)

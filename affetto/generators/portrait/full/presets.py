@@ -38,12 +38,10 @@ class DicePreset:
 EXACT = DicePreset(name="exact")
 """The published result: 25 steps of every feature, fp16 on a GPU."""
 
-FAST = replace(
-    EXACT, name="fast", reuse_every=2, dtype="bf16", windows_at_once=2, channels_last=True, compiled=True
-)
-"""Deep features are shared by two steps; bf16, compiled."""
+FAST = replace(EXACT, name="fast", reuse_every=2, dtype="bf16", windows_at_once=2, channels_last=True)
+"""Deep features are shared by two steps; bf16. `compiled=True` adds torch.compile, a minute before the first step."""
 
-PREVIEW = replace(FAST, name="preview", size=256, steps=12, interpolate=False, reuse_every=3, compiled=False)
+PREVIEW = replace(FAST, name="preview", size=256, steps=12, interpolate=False, reuse_every=3)
 """To see the acting: a quarter of the pixels, half the steps, no frames in between."""
 
 PRESETS = {preset.name: preset for preset in (EXACT, FAST, PREVIEW)}
