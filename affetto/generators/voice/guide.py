@@ -30,6 +30,16 @@ GAINS: Mapping[str, float] = {"sad": 1.2, "fear": 1.15, "bored": 1.15, "disguste
 GROUP_GAINS = (1.1, 1.3, 1.5, 1.5, 1.3)
 """The same for pitch, energy, envelope, noise and rate: what alignment blurs most in training is made up for most."""
 
+COLOUR_GAINS: Mapping[str, tuple[float, float]] = {
+    "angry": (1.5, 1.3),
+    "happy": (1.1, 1.3),
+    "sad": (1.35, 1.3),
+}
+"""Gains of envelope and noise of single emotions: as much as they need to be heard, since colour also tells who speaks."""
+
+RIVALS: Mapping[str, tuple[str, float]] = {"angry": ("happy", 3.0), "happy": ("angry", 3.0)}
+"""What an emotion is mistaken for, and how hard the flow is pushed away from it; chosen on the validation speakers."""
+
 _BROAD, _SLOW = 6, 6.0
 """Cepstra of the envelope that the flow may move, and the frames over which; chosen on the validation speakers."""
 
@@ -113,6 +123,16 @@ class Guide:
         """e_ir of each frame: e_s moved along the directions by the strength, away from what it feels already."""
         return self.place + course.strength[:, None] * ((course.shares - self.felt) @ self._directions)
 
+    def rival(self, course: VoiceCourse) -> tuple[Float[np.ndarray, "frame 256"], Float[np.ndarray, "frame"]]:
+        """Where each frame would stand if it felt what it is mistaken for, and how hard to push away from there."""
+        names = list(self.bank.names)
+        swap, push = np.eye(len(names)), np.zeros(len(names))
+        for name, (other, strength) in RIVALS.items():
+            swap[names.index(name)] = np.eye(len(names))[names.index(other)]
+            push[names.index(name)] = strength
+        way = (course.shares @ swap - self.felt) @ self._directions
+        return self.place + course.strength[:, None] * way, course.shares @ push
+
     def mean(
         self, controls: VoiceControls, course: VoiceCourse, speaker: SpeakerStatistics
     ) -> Float32[np.ndarray, "frame 30"]:
@@ -128,6 +148,15 @@ class Guide:
         full = course.shares @ np.array([GAINS.get(name, 1.0) for name in self.bank.names])
         over = np.maximum(course.strength - 1.0, 0.0)
         return full * (np.minimum(course.strength, 1.0) + _OVERDRIVE * over)
+
+    def column_gains(self, course: VoiceCourse) -> Float[np.ndarray, "frame 30"]:
+        """What each control is multiplied by besides."""
+        table = np.tile(GROUP_GAINS, (len(self.bank.names), 1))
+        for name, gains in COLOUR_GAINS.items():
+            table[list(self.bank.names).index(name), 2:4] = gains
+        none = 1.0 - course.shares.sum(axis=1, keepdims=True)
+        sizes = [columns.stop - columns.start for columns in GROUPS]
+        return np.repeat(course.shares @ table + none * np.array(GROUP_GAINS), sizes, axis=1)
 
     def rows(
         self,
@@ -146,19 +175,22 @@ class Guide:
         full = self.mean(part, near, speaker)
         if self.flow is not None:
             mean = full
+            away, push = self.rival(near)
             full = self.flow(
                 part,
                 speaker,
                 mean=mean,
                 place=self.place,
                 target=self.target(near),
+                away=away,
+                push=push,
                 seed=self.options.seed,
                 start=first + window.low,
                 steps=self.options.steps,
                 temperature=self.options.variety,
             )
             full = keep_range(mean + broad(full - mean), mean, part)
-        rows = limited(full * self.gain(near)[:, None] * _column_gains(), part, speaker)
+        rows = limited(full * self.gain(near)[:, None] * self.column_gains(near), part, speaker)
         amount = np.minimum(near.strength / _FADE, 1.0)
         rows = keep_loudness(rows, part, amount, self.options.level * self.bank.level(near.weights))
         return rows[window.start - window.low : window.stop - window.low]
@@ -193,7 +225,3 @@ def keep_range(
     out = rows.astype(np.float64)
     out[:, 0] = middle + (own + rows[:, 0] - middle) * np.clip(wanted / max(found, 0.3), *_STRETCH) - own
     return out
-
-
-def _column_gains() -> Float[np.ndarray, "30"]:
-    return np.repeat(GROUP_GAINS, [columns.stop - columns.start for columns in GROUPS])

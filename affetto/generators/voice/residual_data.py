@@ -16,6 +16,9 @@ from affetto.generators.voice.pairs import ENVELOPE, GROUPS, Take, align, pair_r
 from affetto.generators.voice.residual_net import FACTOR
 from affetto.generators.voice.speaker import STATISTICS, SpeakerStatistics, normalised, speaker_statistics
 
+HINTED = 0.5
+"""Share of training clips whose prior mean the network is told; else it must read the emotion off the embeddings."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairExample:
@@ -48,6 +51,7 @@ class ResidualBatch:
     speaker: Float[Tensor, "clip 31"]
     place: Float[Tensor, "clip 256"]
     target: Float[Tensor, "clip 1 256"]
+    hint: Float[Tensor, "clip"]  # 1 where the network is told the prior mean, else 0
 
     def to(self, device: torch.device) -> "ResidualBatch":
         """The same batch on a device."""
@@ -58,7 +62,7 @@ class ResidualBatch:
         tokens = self.source.shape[1] // FACTOR
         return {
             "source": self.source,
-            "mean": reduce(self.mean, "b (t n) c -> b t c", "mean", n=FACTOR),
+            "mean": self.hint[:, None, None] * reduce(self.mean, "b (t n) c -> b t c", "mean", n=FACTOR),
             "speaker": self.speaker,
             "place": self.place,
             "target": self.target.expand(-1, tokens, -1),
@@ -180,13 +184,14 @@ def _varied(example: PairExample, rng: np.random.Generator, frames: int) -> dict
             "speaker": speaker,
             "place": place,
             "target": (place + strength * way)[None],
+            "hint": np.array(float(rng.uniform() < HINTED)),
         },
         frames,
     )
 
 
 def example_batch(examples: Sequence[PairExample], *, frames: int = 480) -> ResidualBatch:
-    """Pairs as they are, from their beginnings, moved by the bank's directions at full strength."""
+    """Pairs as they are, from their beginnings, moved by the bank's directions at full strength, no prior mean told."""
     return _stacked([_padded(_plain(example, frames), frames) for example in examples])
 
 
@@ -199,6 +204,7 @@ def _plain(example: PairExample, frames: int) -> dict[str, np.ndarray]:
         "speaker": example.speaker,
         "place": example.place,
         "target": (example.place + example.known)[None],
+        "hint": np.array(0.0),
     }
 
 

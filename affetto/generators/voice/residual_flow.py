@@ -85,6 +85,8 @@ class ResidualFlow:
         mean: Float[np.ndarray, "frame 30"],
         place: Float[np.ndarray, "256"],
         target: Float[np.ndarray, "frame 256"],
+        away: Float[np.ndarray, "frame 256"] | None = None,
+        push: Float[np.ndarray, "frame"] | None = None,
         seed: int = 0,
         start: int = 0,
         steps: int = 6,
@@ -93,9 +95,11 @@ class ResidualFlow:
     ) -> Float32[np.ndarray, "frame 30"]:
         """The residual at full strength: `mean` (the prior mean) plus what the flow finds in `steps` Euler steps.
 
-        `place` is the embedding of the source, `target` where it shall stand in each frame. `temperature` scales the
-        noise of the start (0: the likeliest course, 1: as varied as people are); `start` is the absolute number of the
-        first frame, which chooses its noise.
+        `place` is the embedding of the source, `target` where it shall stand in each frame; the network reads the emotion
+        off these alone. Every step also goes away from what it would do for the embeddings `away`, `push` times as far
+        as the two differ (after classifier-free guidance, Ho and Salimans 2022). `temperature` scales the noise of the
+        start (0: the likeliest course, 1: as varied as people are); `start` is the absolute number of the first frame,
+        which chooses its noise.
         """
         if not STEPS[0] <= steps <= STEPS[1]:
             raise UsageError(f"steps must lie in {STEPS[0]}..{STEPS[1]}, got {steps}")
@@ -105,11 +109,14 @@ class ResidualFlow:
         spare = -frames % FACTOR
         told = {
             "source": self._batch(normalised(controls, speaker), spare),
-            "mean": self._tokens(mean, spare),
+            "mean": torch.zeros(1, (frames + spare) // FACTOR, WIDTH, device=self.device),
             "speaker": torch.from_numpy(speaker.vector())[None].to(self.device),
             "place": torch.from_numpy(place.astype(np.float32))[None].to(self.device),
             "target": self._tokens(target, spare),
         }
+        other, hard = None, torch.zeros(1, 1, 1, device=self.device)
+        if away is not None and push is not None and np.any(push):
+            other, hard = {**told, "target": self._tokens(away, spare)}, self._batch(push[:, None], spare)
         noise = temperature * frame_noise(seed, start, frames + spare)
         x = torch.from_numpy(noise.astype(np.float32))[None].to(self.device)
         scheduler = FlowMatchEulerDiscreteScheduler()
@@ -118,6 +125,8 @@ class ResidualFlow:
             sigma = timestep.reshape(1) / scheduler.config["num_train_timesteps"]
             with autocast(self.device, self.dtype):
                 velocity = self.net(x, sigma, **told)
+                if other is not None:
+                    velocity = velocity + hard * (velocity - self.net(x, sigma, **other))
             x = scheduler.step(velocity.float(), timestep, x, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
             if on_step is not None:
                 on_step(step + 1, steps)

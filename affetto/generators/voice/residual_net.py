@@ -2,7 +2,7 @@
 
 After EmoReg (arXiv 2412.20359) and DiffVC (Popov et al. 2022): the walk starts about an average (there the average
 voice, here the bank's mean residual), and the embedding e_ir = e_s + i e_d is fused at every step. Flow matching (Lipman
-et al. 2023) stands in for their diffusion. Content units are learnt inside, from the controls themselves.
+et al. 2023) stands in for their diffusion. What is said is told as content units, kinds of sound found in speech without transcripts.
 """
 
 import math
@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affetto.generators.voice.controls import WIDTH
+from affetto.generators.voice.controls import BANDS, WIDTH
 from affetto.generators.voice.speaker import STATISTICS
 
 FACTOR = 4  # frames for each token
 EMBEDDING = 256
+UNIT_SIZE = 12 + 5
+"""Numbers by which content units are told apart: twelve cepstra, voicing, loudness, three shares of noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class ResidualConfig:
     code: int = 48
     blocks: int = 5
     kernel: int = 7
+    units: int = 0  # content units; 0 for none
 
     def to_metadata(self) -> dict[str, str]:
         """The sizes as text, for the header of a weight file."""
@@ -78,6 +81,29 @@ def time_features(sigma: Float[Tensor, "batch"], width: int = 32) -> Float[Tenso
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
+def sound_features(source: Float[Tensor, "*clip frame source"]) -> Float[Tensor, "*clip frame {UNIT_SIZE}"]:
+    """What tells one speech sound from another, from normalised controls: cepstra of the colour, loudness, voicing, noise."""
+    colour = source[..., 3 : 3 + BANDS].float()
+    order = torch.arange(1, UNIT_SIZE - 4, device=source.device)[:, None]
+    phase = (torch.arange(BANDS, device=source.device) + 0.5)[None]
+    waves = torch.cos(math.pi / BANDS * order * phase) * (2.0 / BANDS) ** 0.5
+    rest = [source[..., 1:3], source[..., 3 + BANDS :]]
+    return torch.cat([colour @ waves.T, *(part.float() for part in rest)], dim=-1)
+
+
+def unit_shares(
+    source: Float[Tensor, "clip frame source"], centres: Float[Tensor, "unit {UNIT_SIZE}"]
+) -> Float[Tensor, "clip frame unit"]:
+    """How near each frame is to each content unit, shares that sum to 1: soft k-means, the nearest counting most."""
+    features = sound_features(source)
+    far = (
+        features.square().sum(-1, keepdim=True)
+        - 2 * features @ centres.float().T
+        + centres.float().square().sum(-1)
+    )
+    return torch.softmax(-far, dim=-1)
+
+
 class ResidualNet(nn.Module):
     """Velocity of the flow over normalised residuals, all at 100 Hz; the number of frames must be a multiple of four.
 
@@ -87,6 +113,7 @@ class ResidualNet(nn.Module):
     scale: Tensor
     embedding_mean: Tensor
     embedding_scale: Tensor
+    unit_centres: Tensor
 
     def __init__(self, config: ResidualConfig | None = None, *, dropout: float = 0.2) -> None:
         super().__init__()
@@ -94,6 +121,10 @@ class ResidualNet(nn.Module):
         self.register_buffer("scale", torch.ones(config.channels))
         self.register_buffer("embedding_mean", torch.zeros(config.embedding))
         self.register_buffer("embedding_scale", torch.ones(()))
+        self.register_buffer(
+            "unit_centres", torch.zeros(config.units, UNIT_SIZE), persistent=config.units > 0
+        )
+        self.meaning = nn.Linear(config.units, config.width, bias=False) if config.units else None
         self.hear = nn.Conv1d(config.source, config.width, 2 * FACTOR, FACTOR, padding=FACTOR // 2)
         self.enter = nn.Conv1d(config.channels, config.width, 2 * FACTOR, FACTOR, padding=FACTOR // 2)
         self.place = nn.Linear(config.embedding, config.code)
@@ -147,6 +178,9 @@ class ResidualNet(nn.Module):
         ]
         style = self.style(torch.cat([part.to(noisy.dtype) for part in told], dim=-1))
         heard = self.hear(rearrange(source, "b t c -> b c t"))
+        if self.meaning is not None:
+            said = reduce(unit_shares(source, self.unit_centres), "b (t n) u -> b t u", "mean", n=FACTOR)
+            heard = heard + rearrange(self.meaning(said.to(noisy.dtype)), "b t w -> b w t")
         hidden = rearrange(heard + self.enter(rearrange(noisy, "b t c -> b c t")), "b w t -> b t w")
         for block in self.blocks:
             hidden = block(hidden, style)

@@ -27,7 +27,7 @@ from affetto.generators.voice.residual_data import (
     example_batch,
 )
 from affetto.generators.voice.residual_flow import load_net, noise_kernel, save_net
-from affetto.generators.voice.residual_net import ResidualConfig, ResidualNet
+from affetto.generators.voice.residual_net import ResidualConfig, ResidualNet, sound_features
 from affetto.generators.voice.train_bank import read_take
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import InvalidInputError, UsageError
@@ -37,8 +37,12 @@ from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEven
 _BATCH, _FRAMES = 12, 256
 _CHECK_EVERY_S = 45.0  # of processor time
 _GROUP_WEIGHT = (6.0, 2.0, 1.0, 1.0, 4.0)  # of a column of each group
+_UNIT_FRAMES, _UNIT_ROUNDS = 20_000, 25
 _GROUP_NAMES = ("pitch", "energy", "envelope", "noise", "rate")
 
+
+CONTENT_UNITS = 96
+"""Kinds of sound that the recipe's network is told."""
 
 VALIDATION, TEST = ("03", "14"), ("12", "16")
 """EMO-DB's speakers that training does not hear."""
@@ -85,7 +89,15 @@ def train_voice_residual(
     held_out = build_examples([t for t in takes if t.speaker in VALIDATION], emotions, neutral_only=True)
     if not train or not held_out:
         raise InvalidInputError(f"{data}: needs speakers with neutral and emotional takes of one sentence")
-    trainer = ResidualTrainer(train, held_out, seed=seed, device=where, progress=progress, cancel=cancel)
+    trainer = ResidualTrainer(
+        train,
+        held_out,
+        seed=seed,
+        device=where,
+        config=ResidualConfig(units=CONTENT_UNITS),
+        progress=progress,
+        cancel=cancel,
+    )
     if resume and output.exists():
         trainer.start_from(load_net(output))
     trainer.checkpoint = lambda: _write(output, trainer.best, {"seed": str(seed), "state": "training"})
@@ -159,6 +171,8 @@ class ResidualTrainer:
             torch.manual_seed(seed)
             self.net = ResidualNet(config).to(device)
         _set_buffers(self.net, examples)
+        if self.net.config.units:
+            self.net.unit_centres.copy_(content_units(examples, self.net.config.units, seed=seed))
         self.average = copy.deepcopy(self.net).eval()
         self.best = copy.deepcopy(self.average)
         self.best_loss, self.best_step, self.count = math.inf, 0, 0
@@ -166,7 +180,8 @@ class ResidualTrainer:
 
     def start_from(self, net: ResidualNet) -> None:
         """Go on with the weights of `net`; its scale stays that of these examples."""
-        scale = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+        kept = ("scale", "embedding_mean", "embedding_scale")
+        scale = {name: buffer.clone() for name, buffer in self.net.named_buffers() if name in kept}
         for mine in (self.net, self.average, self.best):
             mine.load_state_dict({**net.state_dict(), **scale})
         self.best_loss = self.validation_loss(self.average)
@@ -258,6 +273,22 @@ class ResidualTrainer:
             steps=self.count,
             best_step=self.best_step,
         )
+
+
+def content_units(
+    examples: Sequence[PairExample], count: int, *, seed: int = 0
+) -> Float[Tensor, "unit feature"]:
+    """The kinds of sound that speech is made of: k-means (Lloyd) over the frames of the sources, without any transcript."""
+    sources = {id(example.source): example.source for example in examples}.values()
+    frames = sound_features(torch.from_numpy(np.concatenate(list(sources))))
+    draws = torch.Generator().manual_seed(seed + 5)
+    frames = frames[torch.randperm(len(frames), generator=draws)[:_UNIT_FRAMES]]
+    centres = frames[:count].clone()
+    for _ in range(_UNIT_ROUNDS):
+        nearest = torch.cdist(frames, centres).argmin(dim=1)
+        for unit in nearest.unique().tolist():
+            centres[unit] = frames[nearest == unit].mean(dim=0)
+    return centres
 
 
 def slow_noise(shape: Sequence[int], generator: torch.Generator) -> Float[Tensor, "clip frame 30"]:
