@@ -259,7 +259,8 @@ def _calibration(parts: Sequence[Measured], target: EmotionTrack) -> dict[str, A
             sure += measured.max(axis=1).tolist()
             allowed = plausible(anchors)
             hit += allowed[np.arange(len(measured)), measured.argmax(axis=1)].tolist()
-        found[medium] = {name: round(float(v), 3) for name, v in asdict(calibration_error(sure, hit)).items()}
+        result = asdict(calibration_error(sure, hit))
+        found[medium] = {name: v if isinstance(v, int) else round(v, 3) for name, v in result.items()}
     return found
 
 

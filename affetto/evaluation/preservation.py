@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
 
-from affetto.evaluation.face_metrics import lip_vertex_error, sync_offset
+from affetto.evaluation.face_metrics import lip_vertex_error
 from affetto.evaluation.music_metrics import METRICS, metrics_of
 from affetto.evaluation.voice_features import listen
 from affetto.evaluation.voice_metrics import content, content_distance, cues, timbre
@@ -16,11 +16,12 @@ from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio
 from affetto.media.midi import Score
 from affetto.media.video import read_frames
+from affetto.speech.content import RATE
+from affetto.speech.lip_sync import lip_lag
+from affetto.speech.reader import ContentReader
 
 if TYPE_CHECKING:
     from affetto.evaluation.video_faces import SeenFaces
-
-_FPS = 50.0
 
 
 def words_and_speaker(audio: Audio, source: Audio) -> dict[str, float | str]:
@@ -46,30 +47,14 @@ def sound_quality(audio: Audio, reference: Audio) -> dict[str, float | str]:
 
 
 def lips(curves: FaceCurves, audio: Audio) -> dict[str, float | str]:
-    """Lag of the lip opening behind the sound's energy, and how much of it the energy explains (correlation)."""
-    opening = HeadModel.load().lip_gap(curves.resampled(_FPS).weights).astype(np.float64)
-    energy = _energy(audio, len(opening))
-    count = min(len(opening), len(energy))
-    if count < 25 or opening.std() < 1e-6:
-        return {}
-    opening, energy = opening[:count], gaussian_filter1d(energy[:count], 1.5)
-    lag = sync_offset(opening, energy, _FPS)
-    shift = round(lag * _FPS)
-    a = opening[max(shift, 0) : count + min(shift, 0)]
-    b = energy[max(-shift, 0) : count + min(-shift, 0)]
-    return {
-        "lips behind sound, ms": 1000 * lag,
-        "lips and loudness, correlation": float(np.corrcoef(a, b)[0, 1]),
-    }
-
-
-def _energy(audio: Audio, frames: int) -> Float[np.ndarray, "frame"]:
-    mono = audio.mono().astype(np.float64)
-    edges = np.round(np.arange(frames + 1) / _FPS * audio.rate).astype(int)
-    total = np.concatenate([[0.0], np.cumsum(np.square(mono))])
-    edges = np.minimum(edges, len(mono))
-    size = np.maximum(np.diff(edges), 1)
-    return np.sqrt((total[edges[1:]] - total[edges[:-1]]) / size)
+    """Milliseconds by which the lips follow the phones that are heard, and how much these explain of their opening."""
+    reader = ContentReader.from_pretrained("embedded", device=torch.device("cpu"))
+    heard = reader(audio.resampled(RATE).mono())
+    opening = HeadModel.load().lip_gap(curves.resampled(heard.fps).weights)
+    found = lip_lag(opening, heard)
+    if found is None:
+        return {"lips behind sound": "cannot be told: lips and sound hardly agree"}
+    return {"lips behind sound, ms": 1000 * found[0], "lips explained by the sound, 0..1": found[1]}
 
 
 def curve_quality(curves: FaceCurves, reference: FaceCurves) -> dict[str, float | str]:

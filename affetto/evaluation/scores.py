@@ -17,6 +17,7 @@ PLAUSIBLE = 0.2
 """The share of a wanted mixture from which an emotion counts as asked for."""
 
 _MOVES = 0.02
+_ALIKE = 0.4  # correlation below which two courses are too different to tell a lag from
 
 
 def ccc(first: Float[np.ndarray, "frame"], second: Float[np.ndarray, "frame"]) -> float:
@@ -47,9 +48,8 @@ def js_divergence(first: Float[np.ndarray, "*row name"], second: Float[np.ndarra
     middle = 0.5 * (p + q)
 
     def kl(x: np.ndarray) -> np.ndarray:
-        return np.where(x > 0, x * np.log2(np.maximum(x, 1e-12) / np.maximum(middle, 1e-12)), 0.0).sum(
-            axis=-1
-        )
+        logs = np.log2(np.maximum(x, 1e-12) / np.maximum(middle, 1e-12))
+        return np.asarray(np.where(x > 0, x * logs, 0.0).sum(axis=-1))
 
     return float(np.mean(0.5 * kl(p) + 0.5 * kl(q)))
 
@@ -82,7 +82,7 @@ class Linearity:
     monotone: bool  # no step falls by more than a twentieth of the whole rise
 
 
-def linearity(asked: Sequence[float], got: Sequence[float]) -> Linearity:
+def linearity(asked: Sequence[float | int], got: Sequence[float | int]) -> Linearity:
     """The linearity of one ask-vs-get curve, strengths rising."""
     x, y = np.asarray(asked, np.float64), np.asarray(got, np.float64)
     if np.ptp(y) < 1e-9 or np.ptp(x) < 1e-9:
@@ -114,7 +114,7 @@ def transition(
     *,
     reach_s: float = 2.0,
 ) -> Transition | None:
-    """The transition along the direction in which the wanted course moves most; None where it stands still."""
+    """The transition along the direction in which the wanted course moves most; None where it stands still or is not met at all."""
     centred = wanted - wanted.mean(axis=0)
     if centred.std(axis=0).max() < _MOVES or len(wanted) < 8:
         return None
@@ -129,6 +129,8 @@ def transition(
         a, b = a - a.mean(), b - b.mean()
         scores.append(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-12)))
     best = int(np.argmax(scores))
+    if scores[best] < _ALIKE or best in (0, len(shifts) - 1):
+        return None
     offset = 0.0
     if 0 < best < len(shifts) - 1:
         left, middle, right = scores[best - 1 : best + 2]

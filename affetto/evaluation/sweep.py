@@ -36,7 +36,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERATORS = ("voice", "face", "music", "portrait")
 
 _VOICE_TAKES = 2  # neutral takes of each of two unheard speakers
-_PIECES, _PIECE_S = 3, 14.0
+_PIECES, _PIECE_S = 3, 12.0
 _INK, _SOFT, _GRID = "#23262d", "#6b7280", "#e5e7eb"
 
 
@@ -213,8 +213,7 @@ def _music(device: str) -> Iterator[Maker]:
         ]
         return _averaged(parts)
 
-    for _ in range(2):
-        yield make
+    yield make
 
 
 def _averaged(parts: Sequence[Measured]) -> Measured:

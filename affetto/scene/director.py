@@ -25,9 +25,9 @@ from affetto.scene import mixing, sync
 from affetto.scene.lines import Line, read_lines
 from affetto.scene.loading import LoadedScene, check_scene, load_scene
 from affetto.scene.model import Scene
-from affetto.scene.performers import Troupe, words_can_be_read
+from affetto.scene.performers import Troupe
 from affetto.scene.pictures import Performer, Segment, canvas, picture_frames, segments
-from affetto.scene.planning import MODELS, Plan, output_names, plan_scene
+from affetto.scene.planning import MODELS, Plan, output_names, plan_scene, words_can_be_read
 from affetto.scene.recipe import check_inputs
 from affetto.scene.scoring import key_hits, turns
 from affetto.scene.timeline import SpokenLine, Timeline, lay_out
@@ -292,7 +292,7 @@ class Director:
             frames = round(part.seconds * self.scene.fps)
             lags += sync.face_lags(played.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])
             heard = self.troupe.animator.plan(stems[name].sliced(0.0, part.seconds)).content
-            lip = sync.lip_lag(played.sliced(0, frames), heard, head)
+            lip = sync.lips_on_sound(played.sliced(0, frames), heard, head)
             lags += [lip] if lip is not None else []
             watch("sync", done + 1, len(curves))
         keys = key_hits(piece.plan, turns(timeline.music, timeline.seconds)) if piece is not None else []

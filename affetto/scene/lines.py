@@ -19,6 +19,7 @@ from affetto.scene.reply import Answer, answer
 from affetto.speech.g2p import script
 from affetto.speech.phones import SILENCE, TimedPhone
 
+_EARLY_S, _TURN_S = 0.1, 0.4  # a feeling shows just before its words; how long it takes to change
 _NEAR = 2  # phones by which a text's pronunciation may differ from its sentences'
 
 _SPEAK = """
@@ -150,12 +151,15 @@ def sentence_times(
 
 
 def suggested(text: str, times: Sequence[tuple[float, float, str]]) -> EmotionTrack:
-    """The emotions of the sentences as a track; each comes in shortly before its sentence begins."""
+    """The emotions of the sentences as a track; each is held, and turns into the next just before that begins."""
     encoder = TextEncoder()
-    keys = []
+    keys: list[Keyframe] = []
     for start, _, sentence in times:
-        at = round(max(start - 0.15, 0.0), 3)
-        if keys and at <= keys[-1].time:
-            continue
-        keys.append(Keyframe(time=at, emotion=encoder(sentence), ease="cosine"))
+        at = round(max(start - _EARLY_S, 0.0), 3)
+        if keys:
+            leave = round(max(at - _TURN_S, 0.5 * (keys[-1].time + at)), 3)
+            if not keys[-1].time < leave < at:
+                continue
+            keys.append(Keyframe(time=leave, emotion=keys[-1].emotion, ease="cosine"))
+        keys.append(Keyframe(time=at, emotion=encoder(sentence), ease="hold"))
     return EmotionTrack(keyframes=tuple(keys)) if keys else EmotionTrack.constant(encoder(text))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -51,7 +52,7 @@ def stem(parts: Sequence[tuple[float, Audio]], seconds: float) -> Audio:
     return Audio(samples=samples, rate=RATE)
 
 
-def levelled(audio: Audio, lufs: float) -> Audio:
+def levelled(audio: Audio, lufs: float | int) -> Audio:
     """The sound at a loudness; silence stays as it is."""
     found = integrated_loudness(blocks(audio.samples), audio.rate)
     if not np.isfinite(found):
@@ -65,9 +66,9 @@ def mix(
     music: Audio | None,
     *,
     volumes: Mapping[str, tuple[float, float]],
-    music_db: float,
-    ducking_db: float,
-    lufs: float,
+    music_db: float | int,
+    ducking_db: float | int,
+    lufs: float | int,
 ) -> tuple[Audio, MixReport]:
     """Stereo at 48 kHz of voices (mono stems as long as the timeline) and music, at `lufs`, true peaks under -1 dBTP.
 
@@ -116,7 +117,7 @@ def _bed(music: Audio, length: int) -> Float32[np.ndarray, "2 sample"]:
 
 
 def ducking_gain(
-    speech: Float32[np.ndarray, "channel sample"], amount_db: float
+    speech: Float32[np.ndarray, "channel sample"], amount_db: float | int
 ) -> Float[np.ndarray, "frame"]:
     """The gain in dB, 100 values a second, that music takes under speech: 0 where nobody speaks, `-amount_db` under it.
 
@@ -138,6 +139,7 @@ def ducking_gain(
 
 
 @njit(cache=True, nogil=True)
+@no_type_check
 def _follow(values: np.ndarray, rise: float, fall: float) -> np.ndarray:
     out = np.empty_like(values)
     now = 0.0
@@ -160,7 +162,7 @@ def _apply(bed: Float32[np.ndarray, "2 sample"], gain_db: Float[np.ndarray, "fra
 
 
 def mastered(
-    samples: Float32[np.ndarray, "channel sample"], lufs: float
+    samples: Float32[np.ndarray, "channel sample"], lufs: float | int
 ) -> tuple[Float32[np.ndarray, "channel sample"], float]:
     """The sound at `lufs` with true peaks under -1 dBTP, and its true peak; what limiting takes away is made up for."""
     found = integrated_loudness(blocks(samples), RATE)

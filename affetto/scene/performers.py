@@ -1,6 +1,5 @@
 """The generators of a scene, each loaded when it is first needed, and what each does with a line or a speaker."""
 
-import importlib.util
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from affetto.runtime.errors import AffettoError, InvalidInputError
 from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.scene.lines import Line, sentence_times, suggested, wants_suggestion
 from affetto.scene.model import HeadSettings, Scene, Speaker
+from affetto.scene.planning import words_can_be_read
 from affetto.scene.scoring import on_the_bar, turns
 from affetto.scene.timeline import (
     SpokenLine,
@@ -32,16 +32,6 @@ from affetto.scene.timeline import (
     warped_phones,
 )
 from affetto.speech.content import RATE, loudness_curve
-
-
-def words_can_be_read() -> bool:
-    """Whether espeak-ng is here, which turns words into phones."""
-    import ctypes.util
-
-    return (
-        importlib.util.find_spec("espeakng_loader") is not None
-        or ctypes.util.find_library("espeak-ng") is not None
-    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

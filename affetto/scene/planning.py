@@ -1,5 +1,7 @@
 """What a render will do, before it does it: steps, shapes, seconds, memory, models and licences."""
 
+import ctypes.util
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +36,14 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "face": ("face-motion", "head"),
     "music": ("music-composer", "music-copycheck"),
 }
+
+
+def words_can_be_read() -> bool:
+    """Whether espeak-ng is here, which turns words into phones."""
+    return (
+        importlib.util.find_spec("espeakng_loader") is not None
+        or ctypes.util.find_library("espeak-ng") is not None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
 from affetto.conditioning.track import EmotionTrack
@@ -23,15 +23,13 @@ from affetto.runtime.files import atomic_path
 from affetto.scene.scoring import KeyHit
 from affetto.scene.timeline import SpokenLine
 from affetto.speech.content import SpeechContent
+from affetto.speech.lip_sync import lag_of, lip_lag
 
 BAR_MS = 40.0
 """How far voice and face may be off."""
 
-_REACH_S = 0.3
 _FPS = 100.0
 _SYLLABLE = 12.0  # frames at 100 Hz
-_MOVES = 0.02  # standard deviation of an asked column that counts as movement
-_LEAST_R2 = 0.1  # below, the match is too poor to tell a lag from
 _SEMITONE = 12.0 / np.log(2.0)
 BROWS = tuple(
     index for index, name in enumerate(ARKIT_52) if name.startswith(("brow", "cheekSquint", "noseSneer"))
@@ -87,48 +85,6 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
 
 
-def lag_of(
-    cause: Float[np.ndarray, "frame column"],
-    effect: Float[np.ndarray, "frame channel"],
-    *,
-    mask: Bool[np.ndarray, "frame"] | None = None,
-    fps: float = _FPS,
-    reach_s: float = _REACH_S,
-) -> tuple[float, float] | None:
-    """Seconds by which `effect` follows `cause`, and the share of its variance that the best shift explains.
-
-    None when nothing moves or the match is too poor. The peak is refined by a parabola through its neighbours.
-    """
-    moving = cause[:, cause.std(axis=0) > _MOVES]
-    effect = effect[:, effect.std(axis=0) > 1e-6]
-    reach = round(reach_s * fps)
-    if not moving.shape[1] or not effect.shape[1] or len(cause) < 4 * reach:
-        return None
-    inner = slice(reach, len(cause) - reach)
-    kept = np.ones(len(cause), bool) if mask is None else mask
-    kept = kept[inner]
-    if kept.sum() < 2 * reach:
-        return None
-    wanted = effect[inner][kept].astype(np.float64)
-    wanted = (wanted - wanted.mean(axis=0)) / (wanted.std(axis=0) + 1e-9)
-    shifts = np.arange(-reach, reach + 1)
-    scores = []
-    for shift in shifts:
-        rows = moving[reach - shift : len(moving) - reach - shift][kept].astype(np.float64)
-        design = np.column_stack([rows - rows.mean(axis=0), np.ones(len(rows))])
-        weights, *_ = np.linalg.lstsq(design, wanted, rcond=1e-6)
-        scores.append(1.0 - float(np.square(wanted - design @ weights).mean()))
-    best = int(np.argmax(scores))
-    if scores[best] < _LEAST_R2:
-        return None
-    offset = 0.0
-    if 0 < best < len(shifts) - 1:
-        left, middle, right = scores[best - 1 : best + 2]
-        curvature = left - 2 * middle + right
-        offset = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
-    return float((shifts[best] + offset) / fps), scores[best]
-
-
 def asked_columns(
     track: EmotionTrack, seconds: float, fps: float = _FPS
 ) -> Float[np.ndarray, "frame column"]:
@@ -155,7 +111,7 @@ def voice_lag(line: SpokenLine) -> Lag | None:
     broad = line.residual.envelope.reshape(len(line.residual), 6, BANDS // 6).mean(axis=2)
     planned = np.concatenate([line.residual.pitch[:, None], broad], axis=1)
     cause = np.stack([_at(column, source) for column in planned.T], axis=1)
-    found = lag_of(cause, np.clip(moved, -12.0, 12.0), mask=heard)
+    found = lag_of(cause, np.clip(moved, -12.0, 12.0), fps=_FPS, mask=heard)
     if found is None:
         return None
     return Lag(
@@ -183,20 +139,17 @@ def face_lags(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> list
     count = min(len(cause), len(change))
     lags = []
     for what, chosen in (("emotion in the brows", BROWS), ("emotion around the mouth", MOUTH)):
-        found = lag_of(cause[:count], change[:count, chosen])
+        found = lag_of(cause[:count], change[:count, chosen], fps=_FPS)
         if found is not None:
             lags.append(Lag(what=what, milliseconds=1000 * found[0], explained=found[1], seconds=seconds))
     return lags
 
 
-def lip_lag(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> Lag | None:
+def lips_on_sound(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> Lag | None:
     """By how much the opening of the lips follows what is heard; `heard` is read off the sound as it will be played."""
     fine = curves.resampled(heard.fps)
     count = min(len(fine), len(heard))
-    gap = head.lip_gap(fine.weights[:count])[:, None]
-    found = lag_of(
-        heard.phones[:count], gap, mask=heard.speaking[:count] > 0.5, fps=heard.fps, reach_s=_REACH_S
-    )
+    found = lip_lag(head.lip_gap(fine.weights[:count]), heard)
     if found is None:
         return None
     return Lag(

@@ -9,7 +9,7 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from affetto.scene.director import Director, Judge
+    from affetto.scene.director import Judge
     from affetto.scene.loading import LoadedScene
 
 
@@ -55,20 +55,23 @@ def render(
     """Render SCENE: voices, faces, portraits, music, the mix, videos, subtitles and edit lists from one emotion track."""
     if output is None and not dry_run:
         raise UsageError("name the folder to write to with -o DIR, or ask for --dry-run")
-    common.check_tier(tier, generator="render", weights="dice-talk")
+    common.check_tier(tier, generator="render", weights=("dice-talk",))
     common.check_range("--best-of", float(best_of), 1.0, 32.0)
     loaded = load(scene, changes={"size": size, "seed": seed, "reply": reply}, quiet=quiet)
 
-    from affetto.scene.director import Director
+    from affetto.scene.planning import plan_scene, words_can_be_read
 
-    director = Director(loaded, device=device, dtype=dtype, judge=chooser(best_of), best_of=best_of)
+    plan = plan_scene(loaded.scene, loaded.base, reads_words=words_can_be_read())
     if dry_run:
-        _print_plan(director, json=json)
+        _print_plan(plan.document(), json=json)
         return
     assert output is not None
     folder = common.check_folder(output)
-    for warning in director.plan().warnings:
+    for warning in plan.warnings:
         common.note(warning, quiet=quiet)
+    from affetto.scene.director import Director
+
+    director = Director(loaded, device=device, dtype=dtype, judge=chooser(best_of), best_of=best_of)
     with common.progress(quiet=quiet) as callback:
         made = director.render(folder, overwrite=overwrite, callback=callback)
     document = made.document()
@@ -126,8 +129,7 @@ def chooser(best_of: int) -> "Judge | None":
     return ChoosingCritic()
 
 
-def _print_plan(director: "Director", *, json: bool) -> None:
-    document = director.plan().document()
+def _print_plan(document: dict[str, Any], *, json: bool) -> None:
     if json:
         common.print_json(document)
         return
