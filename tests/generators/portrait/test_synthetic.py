@@ -17,20 +17,21 @@ from affetto.generators.portrait.train_landmarks import (
 )
 from affetto.head.landmarks68 import MIRROR_68, VERTICES_68
 from affetto.head.model import HeadModel
+from affetto.weights.store import read_arrays
 
 CPU = torch.device("cpu")
-SMALL = LandmarkConfig(side=64, widths=(8, 16, 24, 32), maps=16)
+SMALL = LandmarkConfig(side=48, widths=(8, 12, 16, 24), maps=12)
 
 
 @pytest.fixture(scope="module")
 def photographer():
-    return Photographer(HeadModel.load(), size=96)
+    return Photographer(HeadModel.load(), size=64)
 
 
 @pytest.fixture(scope="module")
 def shard(photographer, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("faces") / "shard-000.npy"
-    write_shard(path, photographer, count=16, seed=3)
+    write_shard(path, photographer, count=12, seed=3)
     return path
 
 
@@ -63,7 +64,7 @@ def test_the_same_seed_gives_the_same_picture_and_another_does_not(photographer)
 
 def test_faces_fill_their_share_of_the_picture_and_points_lie_in_it(photographer):
     rng = np.random.default_rng(5)
-    for _ in range(6):
+    for _ in range(4):
         shot = photographer.shot(photographer.person(rng), rng)
         extent = (shot.points.max(axis=0) - shot.points.min(axis=0)).max()
         assert 0.5 < extent / photographer.size < 0.68
@@ -74,9 +75,10 @@ def test_faces_fill_their_share_of_the_picture_and_points_lie_in_it(photographer
 
 def test_a_turned_head_hides_its_far_jaw(photographer):
     rng = np.random.default_rng(0)
-    turned = None
-    while turned is None or abs(turned.pose[0]) < np.radians(35):
-        turned = photographer.shot(photographer.person(rng), rng)
+    person = photographer.person(rng)
+    turned = photographer.shot(person, rng)
+    while abs(turned.pose[0]) < np.radians(35):
+        turned = photographer.shot(person, rng)
     far, near = (slice(12, 17), slice(0, 5)) if turned.pose[0] > 0 else (slice(0, 5), slice(12, 17))
     # Turned to the subject's left, the left side (points 12 to 16) faces away from the camera.
     assert turned.visible[far].sum() < turned.visible[near].sum()
@@ -105,21 +107,21 @@ def test_turning_the_cut_turns_the_pose_with_it(shard):
 
 
 def test_the_network_learns_and_says_how_sure_it_is(shard):
-    rows = np.load(shard)[:8]
+    rows = np.load(shard)[:4]
     batch = as_batch(rows, SMALL.side, None, CPU)
     torch.manual_seed(0)
     network = LandmarkNet(SMALL)
     recipe = LandmarkRecipe(config=SMALL)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=6e-3)
     errors = []
-    for _ in range(60):
+    for _ in range(40):
         output = network(batch.pictures)
         loss, parts = landmark_loss(output, batch, recipe)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         errors.append(parts["nme %"])
-    assert errors[-1] < 0.35 * errors[0]
+    assert errors[-1] < 0.5 * errors[0]
     assert torch.isfinite(output.log_scale).all()
 
 
@@ -135,13 +137,12 @@ def test_hidden_faces_teach_only_their_absence(shard):
 
 
 def test_a_short_run_leaves_weights_that_load_and_can_be_resumed(shard, tmp_path):
-    recipe = LandmarkRecipe(config=SMALL, batch=4, first_shards=1, sides=((0.0, 64),))
+    recipe = LandmarkRecipe(config=SMALL, batch=4, first_shards=1, sides=((0.0, 48),))
     part = tmp_path / "part.safetensors"
-    runs = [
-        list(fit(shard.parent, recipe, seconds=s, seed=0, part=part, resume=r, device=CPU))
-        for s, r in ((0.5, False), (1.0, True))
-    ]
-    steps = [int(run[-1][0].message.split()[1].rstrip(",")) for run in runs]
+    first = list(fit(shard.parent, recipe, seconds=0.01, seed=0, part=part, resume=False, device=CPU))
+    spent = float(read_arrays(part)[1]["spent"])
+    again = fit(shard.parent, recipe, seconds=spent + 0.6, seed=0, part=part, resume=True, device=CPU)
+    steps = [int(run[-1][0].message.split()[1].rstrip(",")) for run in (first, list(again))]
     assert steps[1] > steps[0] > 0
     loaded = LandmarkNet.from_pretrained(part)
     report = measure(loaded, np.load(shard), device=CPU)
@@ -152,7 +153,7 @@ def test_a_short_run_leaves_weights_that_load_and_can_be_resumed(shard, tmp_path
 def test_shards_that_appear_later_are_noticed(shard, tmp_path):
     store = ShardStore(tmp_path)
     assert store.notice() == 0
-    rows = np.zeros(3, row_type(96))
+    rows = np.zeros(3, row_type(64))
     np.save(tmp_path / "shard-000.npy", rows)
     assert store.notice() == 1
     assert len(store) == 3
@@ -161,6 +162,7 @@ def test_shards_that_appear_later_are_noticed(shard, tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_network_runs_under_autocast_on_cuda(shard):
     network = LandmarkNet(SMALL).cuda().eval()
     batch = as_batch(np.load(shard)[:4], SMALL.side, None, torch.device("cuda"))
