@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from affetto.head.model import HeadModel
     from affetto.media.animation.curves import FaceCurves
     from affetto.media.audio import Audio, load_audio
+    from affetto.scene.director import Director
+    from affetto.scene.model import Scene
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Audio": "affetto.media.audio",
+    "Director": "affetto.scene.director",
     "Emotion": "affetto.conditioning.emotion",
     "EmotionTrack": "affetto.conditioning.track",
     "FaceAnimator": "affetto.generators.face.pipeline",
     "FaceCurves": "affetto.media.animation.curves",
     "HeadModel": "affetto.head.model",
     "MusicComposer": "affetto.generators.music.pipeline",
+    "Scene": "affetto.scene.model",
     "TalkOptions": "affetto.generators.portrait.pipeline",
     "TalkingHead": "affetto.generators.portrait.pipeline",
     "VoiceConverter": "affetto.generators.voice.pipeline",
@@ -32,12 +36,14 @@ _HOMES = {
 
 __all__ = [
     "Audio",
+    "Director",
     "Emotion",
     "EmotionTrack",
     "FaceAnimator",
     "FaceCurves",
     "HeadModel",
     "MusicComposer",
+    "Scene",
     "TalkOptions",
     "TalkingHead",
     "VoiceConverter",

@@ -80,6 +80,7 @@ def test_the_demo_keeps_what_is_there_unless_overwriting_is_asked_for(affetto, t
 def test_the_demo_makes_every_file_it_names(affetto, tmp_path):
     outcome = affetto("demo", "-o", tmp_path / "new", "--size", "64", "--json", "-q")
     assert outcome.code == 0, outcome.err
-    made = {path.name for path in (tmp_path / "new").iterdir() if path.stat().st_size > 1000}
+    made = {path.name for path in (tmp_path / "new").iterdir() if path.stat().st_size > 100}
     assert made == set(FILES)
+    assert all(lag["holds"] for lag in json.loads(outcome.out)["sync"]["lags"])
     assert len(json.loads(outcome.out)["files"]) == len(FILES)

@@ -1,34 +1,38 @@
-"""`affetto demo`: everything once, on a recording that comes with affetto."""
+"""`affetto demo`: a whole scene at once, of things that come with affetto."""
 
-import contextlib
 import time
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from affetto.apps.cli import common
-from affetto.runtime.progress import ProgressCallback, ProgressEvent
 
-if TYPE_CHECKING:
-    from affetto.media.animation.curves import FaceCurves
-    from affetto.media.audio import Audio
-
-SPEECH = "hello.flac"
 WORDS = (
     "Hello, I am so happy to meet you! Maybe people and puppets can be moved. Wow, what a beautiful surprise!"
 )
 TRACK = "0:neutral; 0.7:happy@0.9; 2.5:happy@0.6; 4.6:happy@0.9; 5.0:surprised"
 FILES = {
-    "face.mp4": "the face speaks: neutral, then happy, then surprised",
-    "angry-and-sad.mp4": "the same words angry (left) and sad (right)",
+    "video.mp4": "a 3D head speaks: neutral, happy, surprised; with music",
+    "sheet.png": "a contact sheet: pictures, emotion, sound, words",
+    "mix.wav": "voice and music, at -16 LUFS",
+    "voice.wav": "the voice with its emotion",
+    "music.wav": "the music that follows it",
+    "score.mid": "the same as notes",
     "face.csv": "curves for Unreal (Live Link Face)",
-    "face.glb": "animated mesh for Blender, Maya, Unity, three.js",
-    "emotion.png": "the emotion track, over time and on the circumplex",
+    "face.glb": "animated head for Blender, Maya, Unity, three.js",
+    "subtitles.srt": "the words with emotion cues",
+    "subtitles.vtt": "the same for the web",
+    "timeline.otio": "the edit for Resolve, Premiere, Nuke",
+    "timeline.edl": "the same as a CMX 3600 list",
+    "emotion.csv": "the emotion frame by frame",
+    "emotion.emotion.json": "the emotion as keyframes",
+    "emotion.mid": "the emotion as MIDI controllers",
+    "emotion.usda": "the emotion as USD attributes",
+    "sync.json": "how well all of it fits in time, measured",
+    "recipe.json": "makes the same bytes again: affetto render recipe.json -o again",
 }
-_FPS = 30.0
-_HALF = 384  # pixels of each half of the side-by-side video
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +44,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path(
         "affetto-demo"
     ),
-    size: Annotated[int, typer.Option(help="Side of the video in pixels, 64 to 2160.")] = 512,
+    size: Annotated[int, typer.Option(help="Side of each picture in pixels, 64 to 2160.")] = 384,
     seed: common.SeedOption = 0,
     device: common.DeviceOption = "auto",
     dtype: common.DtypeOption = "auto",
@@ -49,59 +53,55 @@ def demo(
     overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
-    """Make a talking face with a changing emotion: two videos, curves, a 3D file and a plot."""
+    """Render a scene: a recorded voice, a 3D head and music, all moved by one emotion track."""
     started = time.monotonic()
     common.check_range("--size", float(size), 64.0, 2160.0)
     folder = common.check_folder(output)
     for name in FILES:
         common.check_creatable(folder / name, overwrite=overwrite)
 
-    from affetto.conditioning.figure import draw_track
-    from affetto.conditioning.track import EmotionTrack
-    from affetto.generators.face.pipeline import FaceAnimator
-    from affetto.media.audio import load_audio
+    from affetto.scene.director import Director
+    from affetto.scene.model import Scene
 
-    with resources.as_file(resources.files("affetto.media") / "data" / SPEECH) as path:
-        speech = load_audio(path)
-    track = EmotionTrack.parse(TRACK)
-    animator = FaceAnimator.from_pretrained("embedded", device=device, dtype=dtype)
-    with common.progress(quiet=quiet) as callback:
-        animation = animator(speech, track, fps=_FPS, seed=seed, callback_on_step_end=callback)
-        variants = [animator(speech, emotion, fps=_FPS, seed=seed).curves for emotion in ("angry", "sad")]
-        for name in ("face.csv", "face.glb", "face.mp4"):
-            animation.save(folder / name, size=size, overwrite=overwrite, progress=callback)
-        _write_side_by_side(folder / "angry-and-sad.mp4", variants, speech, callback)
-    draw_track(track, folder / "emotion.png", seconds=speech.seconds, overwrite=overwrite)
-    _report(folder, time.monotonic() - started, json=json)
-
-
-def _write_side_by_side(
-    path: Path, curves: "list[FaceCurves]", speech: "Audio", callback: ProgressCallback | None
-) -> None:
-    import numpy as np
-
-    from affetto.head.model import HeadModel
-    from affetto.head.render import open_renderer, render_curves
-    from affetto.media.video import VideoWriter
-
-    head = HeadModel.load()
-    renderer = open_renderer(head.mesh.surface, size=(_HALF, _HALF))
-    views = [render_curves(head, each, renderer) for each in curves]
-    with (
-        contextlib.closing(renderer),
-        VideoWriter(path, (_HALF * len(curves), _HALF), _FPS, speech) as video,
-    ):
-        for index, frames in enumerate(zip(*views, strict=True)):
-            video.write(np.concatenate(frames, axis=1))
-            if callback is not None:
-                callback(ProgressEvent(stage="side by side", done=index + 1, total=len(curves[0])))
-
-
-def _report(folder: Path, seconds: float, *, json: bool) -> None:
+    with resources.as_file(resources.files("affetto.media") / "data" / "hello.flac") as speech:
+        director = Director(
+            Scene.model_validate({**scene_document(size), "seed": seed}),
+            base=speech.parent,
+            device=device,
+            dtype=dtype,
+        )
+        with common.progress(quiet=quiet) as callback:
+            made = director.render(folder, overwrite=overwrite, callback=callback)
+    document = made.document()
+    seconds = time.monotonic() - started
     if json:
         files = [{"path": str(folder / name), "what": what} for name, what in FILES.items()]
-        common.print_json({"words": WORDS, "emotion": TRACK, "seconds": round(seconds, 1), "files": files})
+        common.print_json(
+            {
+                "words": WORDS,
+                "emotion": TRACK,
+                "seconds": round(seconds, 1),
+                "files": files,
+                "sync": document["sync"],
+            }
+        )
         return
     for name, what in FILES.items():
         common.print_data(f"{folder / name}  {what}")
-    common.note(f"made in {seconds:.0f} s; open {(folder / 'face.mp4').absolute()}")
+    for lag in document["sync"]["lags"]:
+        common.note(f"{lag['what']}: {lag['milliseconds']:+.0f} ms", quiet=quiet)
+    common.note(f"made in {seconds:.0f} s; open {(folder / 'video.mp4').absolute()}")
+
+
+def scene_document(size: int) -> dict[str, Any]:
+    """The demo's scene."""
+    return {
+        "title": "Hello",
+        "size": size,
+        "speech": {"audio": "hello.flac", "text": WORDS, "emotion": TRACK},
+        "speaker": {"consent": {"kind": "synthetic", "note": "the voice was synthesised by Flite; the head is nobody"}},
+        "music": {"key": "F", "ensemble": True},
+        "outputs": [
+            "voice", "curves", "mesh", "video", "score", "music", "mix", "subtitles", "timeline", "track", "sheet",
+        ],
+    }  # fmt: skip
