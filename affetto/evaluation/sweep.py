@@ -35,8 +35,8 @@ EMOTIONS = (*(name for name in ANCHORS_8 if name != "neutral"), "calm")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERATORS = ("voice", "face", "music", "portrait")
 
-_VOICE_TAKES = 2  # neutral takes of each of two unheard speakers
-_PIECES, _PIECE_S = 3, 12.0
+_VOICE_TAKES = 1  # neutral takes of each of two unheard speakers
+_PIECES, _PIECE_S = 2, 10.0
 _INK, _SOFT, _GRID = "#23262d", "#6b7280", "#e5e7eb"
 
 

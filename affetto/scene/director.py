@@ -1,14 +1,12 @@
 """`Director`: a scene in, everything it asks for out, all from one emotion track and in sync."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
 
 from affetto.conditioning.calibration import Calibration
 from affetto.conditioning.emotion import Emotion
@@ -17,14 +15,14 @@ from affetto.generators.music.pipeline import MusicPiece
 from affetto.generators.music.synth import render as render_score
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio
-from affetto.media.midi import Score
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import UsageError
-from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.scene import mixing, sync
 from affetto.scene.lines import Line, read_lines
 from affetto.scene.loading import LoadedScene, check_scene, load_scene
 from affetto.scene.model import Scene
+from affetto.scene.performance import Judge, Performance, SceneChunk, SceneRender, Watch
 from affetto.scene.performers import Troupe
 from affetto.scene.pictures import Performer, Segment, canvas, picture_frames, segments
 from affetto.scene.planning import MODELS, Plan, output_names, plan_scene, words_can_be_read
@@ -34,50 +32,6 @@ from affetto.scene.timeline import SpokenLine, Timeline, lay_out
 
 _MEASURED_S = 60.0  # of each speaker that sync is measured on
 _ALIGNED_MS = 15.0  # a face that is later than this on the whole begins earlier
-
-
-@runtime_checkable
-class Judge(Protocol):
-    """A critic that chooses among candidates: higher is nearer to what was asked."""
-
-    def voice(self, audio: Audio, source: Audio, track: EmotionTrack) -> float:
-        """How well a converted line follows its track."""
-        ...
-
-    def face(self, curves: FaceCurves, track: EmotionTrack) -> float:
-        """How well a performance follows its track."""
-        ...
-
-    def music(self, score: Score, track: EmotionTrack) -> float:
-        """How well a piece follows its track."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneChunk:
-    """A second or less of a scene as it plays: its frames and the mixed sound under them."""
-
-    start_s: float
-    fps: float
-    frames: UInt8[np.ndarray, "frame row column 3"]
-    sound: Float32[np.ndarray, "2 sample"]
-    rate: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Performance:
-    """All of a scene but its pictures: the timeline, the sounds, the faces, the music, and how well they fit in time."""
-
-    timeline: Timeline
-    stems: Mapping[str, Audio]
-    curves: Mapping[str, FaceCurves]
-    piece: MusicPiece | None
-    music: Audio | None
-    mix: Audio
-    mix_report: mixing.MixReport
-    sync: sync.SyncReport
-    chosen: Mapping[str, int]  # seeds that a judge preferred, by what they made
-    leads: Mapping[str, float]  # seconds by which the emotion of each face was moved earlier, to be in time
 
 
 class Director:
@@ -144,7 +98,7 @@ class Director:
         """Everything but the pictures; made once and kept."""
         if self._performance is not None:
             return self._performance
-        watch = _Watch(callback, cancel)
+        watch = Watch(callback, cancel)
         chosen: dict[str, int] = dict(self.loaded.seeds)
         spoken = []
         for index, line in enumerate(self.lines):
@@ -193,7 +147,7 @@ class Director:
         """The seed of one thing; a recipe remembers those that a judge chose."""
         return self.loaded.seeds.get(what, usual)
 
-    def _speak(self, line: Line, index: int, chosen: dict[str, int], watch: "_Watch") -> SpokenLine:
+    def _speak(self, line: Line, index: int, chosen: dict[str, int], watch: Watch) -> SpokenLine:
         first = self._seed(f"voice {index + 1}", self.scene.seed + 31 * index)
         made = [
             self.troupe.speak(line, seed=first + 1009 * take, progress=None, cancel=watch.cancel)
@@ -207,30 +161,29 @@ class Director:
         return made[best]
 
     def _play(
-        self, timeline: Timeline, name: str, leads: dict[str, float], chosen: dict[str, int], watch: "_Watch"
+        self, timeline: Timeline, name: str, leads: dict[str, float], chosen: dict[str, int], watch: Watch
     ) -> FaceCurves:
         """The face of one speaker. A face is slow to let go of an emotion: what that makes it late, it begins earlier."""
         part = timeline.cut(_MEASURED_S)
-        frames = round(part.seconds * self.scene.fps)
         track = timeline.tracks[name, "face"]
         made: list[FaceCurves] = []
         for take in range(self._best_of):
             seed = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * take
-            curves = self.troupe.play(timeline, name, seed=seed, progress=watch.callback, cancel=watch.cancel)
+            felt = self.troupe.play(part, name, seed=seed, progress=watch.callback, cancel=watch.cancel)
             if take == 0:
                 calm = EmotionTrack.constant(Emotion.neutral())
                 self._unfelt[name] = self.troupe.play(part, name, seed=seed, track=calm, cancel=watch.cancel)
-                late = sync.pooled([replace(lag, what="face") for lag in sync.face_lags(
-                    curves.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])])  # fmt: skip
-                leads[name] = (
-                    late[0].milliseconds / 1000 if late and abs(late[0].milliseconds) > _ALIGNED_MS else 0.0
+                leads[name] = _lateness(felt, self._unfelt[name], part.tracks[name, "face"])
+            if leads[name] or part is not timeline:
+                felt = self.troupe.play(
+                    timeline,
+                    name,
+                    seed=seed,
+                    track=track.shifted(-leads[name]) if leads[name] else track,
+                    progress=watch.callback,
+                    cancel=watch.cancel,
                 )
-            if leads[name]:
-                moved = track.shifted(-leads[name])
-                curves = self.troupe.play(
-                    timeline, name, seed=seed, track=moved, progress=watch.callback, cancel=watch.cancel
-                )
-            made.append(curves)
+            made.append(felt)
         if len(made) == 1 or self._judge is None:
             return made[0]
         best = int(np.argmax([self._judge.face(each, track) for each in made]))
@@ -247,7 +200,7 @@ class Director:
         return self.troupe.play(performance.timeline, name, seed=seed, track=track)
 
     def _compose(
-        self, timeline: Timeline, chosen: dict[str, int], watch: "_Watch"
+        self, timeline: Timeline, chosen: dict[str, int], watch: Watch
     ) -> tuple[MusicPiece | None, Audio | None]:
         if self.scene.music is None:
             return None, None
@@ -276,7 +229,7 @@ class Director:
         curves: Mapping[str, FaceCurves],
         stems: Mapping[str, Audio],
         piece: MusicPiece | None,
-        watch: "_Watch",
+        watch: Watch,
     ) -> sync.SyncReport:
         watch("sync", 0, len(curves))
         lags = []
@@ -361,7 +314,7 @@ class Director:
         overwrite: bool = False,
         callback: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
-    ) -> "SceneRender":
+    ) -> SceneRender:
         """Write every output of the scene into `folder`, its sync report and its recipe."""
         from affetto.scene.writing import write_scene
 
@@ -373,53 +326,11 @@ class Director:
                 f"{folder / present[0]}: already exists: choose another folder or pass overwrite"
             )
         performance = self.perform(callback=callback, cancel=cancel)
-        files = write_scene(self, performance, folder, _Watch(callback, cancel))
+        files = write_scene(self, performance, folder, Watch(callback, cancel))
         return SceneRender(folder=folder, files=tuple(files), performance=performance, scene=self.scene)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SceneRender:
-    """What a render wrote."""
-
-    folder: Path
-    files: tuple[Path, ...]
-    performance: Performance
-    scene: Scene
-
-    def document(self) -> dict[str, Any]:
-        """Plain values for JSON: files, lengths, loudness and sync."""
-        done = self.performance
-        return {
-            "folder": str(self.folder),
-            "files": [path.name for path in self.files],
-            "seconds": round(done.timeline.seconds, 3),
-            "speakers": list(done.timeline.speakers),
-            "emotion": str(done.timeline.course),
-            "loudness_lufs": _round(done.mix_report.loudness_lufs),
-            "true_peak_db": _round(done.mix_report.true_peak_db),
-            "music_lufs": _round(done.mix_report.music_lufs),
-            "key": done.piece.plan.key if done.piece is not None else None,
-            "sync": done.sync.document(),
-            "chosen": dict(done.chosen),
-            "face_leads_ms": {name: _round(1000 * lead) for name, lead in done.leads.items()},
-        }
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else round(float(value), 2)
-
-
-class _Watch:
-    """Reports progress and stops on request."""
-
-    def __init__(self, callback: ProgressCallback | None, cancel: CancelToken | None) -> None:
-        self.callback, self.cancel = callback, cancel
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self.cancel is not None:
-            self.cancel.check()
-        if self.callback is not None:
-            self.callback(ProgressEvent(stage=stage, done=done, total=total))
-
-
-Watch = Callable[[str, int, int], None]
+def _lateness(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> float:
+    """Seconds by which a face is late on the whole; 0 when that is little."""
+    late = sync.pooled([replace(lag, what="face") for lag in sync.face_lags(felt, unfelt, track)])
+    return late[0].milliseconds / 1000 if late and abs(late[0].milliseconds) > _ALIGNED_MS else 0.0

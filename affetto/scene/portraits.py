@@ -15,7 +15,8 @@ from affetto.scene.performers import fitted
 from affetto.weights.registry import REGISTRY
 
 if TYPE_CHECKING:
-    from affetto.scene.director import Director, Performance
+    from affetto.scene.director import Director
+    from affetto.scene.performance import Performance
 
 MODELS = tuple(
     sorted(name for name, weight in REGISTRY.items() if weight.embedded and name.startswith("portrait-"))

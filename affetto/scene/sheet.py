@@ -20,7 +20,7 @@ from affetto.scene.scoring import turns
 from affetto.scene.timeline import Timeline
 
 if TYPE_CHECKING:
-    from affetto.scene.director import Performance
+    from affetto.scene.performance import Performance
 
 SHEET_FRAMES = 7
 _INK, _SOFT, _GRID, _PAPER = "#23262d", "#6b7280", "#e5e7eb", "#ffffff"

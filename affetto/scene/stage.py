@@ -7,7 +7,8 @@ from affetto.scene.performers import person
 from affetto.scene.pictures import HeadPerformer, Performer
 
 if TYPE_CHECKING:
-    from affetto.scene.director import Director, Performance
+    from affetto.scene.director import Director
+    from affetto.scene.performance import Performance
 
 
 def open_performers(director: "Director", performance: "Performance", picture: str) -> dict[str, Performer]:

@@ -20,7 +20,8 @@ from affetto.scene.recipe import recipe_document, settled, write_recipe
 from affetto.scene.sheet import SHEET_FRAMES, draw_sheet, moments
 
 if TYPE_CHECKING:
-    from affetto.scene.director import Director, Performance, Watch
+    from affetto.scene.director import Director
+    from affetto.scene.performance import Performance, Watch
 
 Frame = UInt8[np.ndarray, "row column 3"]
 

@@ -9,8 +9,8 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from affetto.scene.director import Judge
     from affetto.scene.loading import LoadedScene
+    from affetto.scene.performance import Judge
 
 
 def register(app: typer.Typer) -> None:

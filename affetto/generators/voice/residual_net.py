@@ -81,7 +81,7 @@ def time_features(sigma: Float[Tensor, "batch"], width: int = 32) -> Float[Tenso
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
-def sound_features(source: Float[Tensor, "*clip frame source"]) -> Float[Tensor, "*clip frame {UNIT_SIZE}"]:
+def sound_features(source: Float[Tensor, "*clip frame source"]) -> Float[Tensor, "*clip frame size"]:
     """What tells one speech sound from another, from normalised controls: cepstra of the colour, loudness, voicing, noise."""
     colour = source[..., 3 : 3 + BANDS].float()
     order = torch.arange(1, UNIT_SIZE - 4, device=source.device)[:, None]
@@ -92,7 +92,7 @@ def sound_features(source: Float[Tensor, "*clip frame source"]) -> Float[Tensor,
 
 
 def unit_shares(
-    source: Float[Tensor, "clip frame source"], centres: Float[Tensor, "unit {UNIT_SIZE}"]
+    source: Float[Tensor, "clip frame source"], centres: Float[Tensor, "unit size"]
 ) -> Float[Tensor, "clip frame unit"]:
     """How near each frame is to each content unit, shares that sum to 1: soft k-means, the nearest counting most."""
     features = sound_features(source)
