@@ -1,6 +1,6 @@
 """Finding faces: scikit-image's cascade says where one may be, our network where its 68 points are and if it is one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -84,6 +84,21 @@ class FaceFinder:
             pose=(float(pose[0]), float(pose[1]), float(pose[2])),
             confidence=float(presence.mean() * np.exp(-doubt)),
         )
+
+    def follow(
+        self,
+        frames: Iterable[UInt8[np.ndarray, "row column 3"]],
+        points: Float[np.ndarray, "68 2"],
+    ) -> Iterator[Float[np.ndarray, "68 2"]]:
+        """The points of the face in each frame of a video that begins near `points`.
+
+        One look a frame, straight and mirrored, in the square about the points of the frame before.
+        """
+        for frame in frames:
+            crop = _about(points)
+            places, _, _, _ = self._see(Pyramid(frame), [crop, crop.mirror()])
+            points = places.mean(axis=0)
+            yield points
 
     def _see(
         self, pyramid: Pyramid, crops: Sequence[Crop]
