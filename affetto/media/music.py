@@ -36,6 +36,8 @@ WEIGHTS = np.array(
     ]
 )
 
+_MODE = [ATTRIBUTES.index("major"), ATTRIBUTES.index("clarity")]
+
 
 def key_correlations(classes: Float[np.ndarray, "*bar 12"]) -> Float64[np.ndarray, "*bar 24"]:
     """The correlation of how long each pitch class sounds with the 24 keys of `KEYS`; 0 when all sound alike."""
@@ -49,6 +51,14 @@ def formula_vad(attributes: Float[np.ndarray, "*bar 8"]) -> Float64[np.ndarray, 
     standard = (attributes.astype(np.float64) - CENTRE) / SCALE
     # bounded inputs: one bizarre attribute must not decide alone
     return np.tanh(np.clip(standard @ WEIGHTS.T, -6, 6) / 2)
+
+
+def mode_valence(classes: Float[np.ndarray, "*bar 12"]) -> Float64[np.ndarray, "*bar"]:
+    """What mode and clarity add to the formula's valence, before it saturates, where pitch classes sound so long."""
+    keys = key_correlations(classes)
+    major, minor = keys[..., :12].max(axis=-1), keys[..., 12:].max(axis=-1)
+    read = np.stack([major - minor, np.maximum(major, minor)], axis=-1)
+    return ((read - CENTRE[_MODE]) / SCALE[_MODE]) @ WEIGHTS[0, _MODE]
 
 
 @dataclass(frozen=True, kw_only=True)

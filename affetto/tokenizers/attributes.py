@@ -14,7 +14,8 @@ from affetto.tokenizers.compound import Words
 from affetto.tokenizers.vocabulary import DURATION, PITCH, STEPS_PER_BEAT, VELOCITY
 
 _NEAR = np.array([0.5, 1.0, 0.5])
-_KEY_NEAR = np.array([0.25, 0.5, 1.0, 0.5, 0.25])
+KEY_NEAR = np.array([0.25, 0.5, 1.0, 0.5, 0.25])
+"""How much the bars two before to two after one count for its key."""
 _MIDDLE_C = 60
 
 
@@ -99,7 +100,7 @@ def bar_keys(words: Words) -> Float64[np.ndarray, "bar 12"]:
     classes = (words.vocabulary.values[PITCH][ids[:, PITCH]]).astype(np.int64) % 12
     lengths = words.vocabulary.values[DURATION][ids[:, DURATION]]
     flat = np.bincount(words.bars[note] * 12 + classes, lengths, minlength=bars * 12)
-    return correlate1d(flat.astype(np.float64).reshape(bars, 12), _KEY_NEAR, axis=0, mode="constant")
+    return correlate1d(flat.astype(np.float64).reshape(bars, 12), KEY_NEAR, axis=0, mode="constant")
 
 
 def _bar_bpm(words: Words) -> np.ndarray:

@@ -16,12 +16,13 @@ _LEADS = ((-0.15, 0.2, 71), (-0.15, 9.0, 40), (9.0, 0.35, 73), (9.0, 9.0, 56))
 """(valence up to, arousal up to, program): clarinet, violin, flute, trumpet; the first that fits leads."""
 _KICK, _SNARE, _HAT, _RIDE, _STICK = 36, 38, 42, 51, 37
 _PEDAL_UP_S = 0.06
+_RING = (0.75, 0.3)  # of the way a note may ring on: at no arousal, and less for each unit of it
 _CALM = 0.55  # arousal above which the pianist leaves the pedal alone
 
 
 def score_of(composition: Composition, plan: MusicPlan, *, ensemble: str = "piano") -> Score:
     """The score of composed words in the key and tempo of their plan."""
-    rows = note_rows(composition.bars, plan.steps)
+    rows = held(note_rows(composition.bars, plan.steps), plan)
     rows[:, 2] += plan.shift
     parts = _piano(rows) if ensemble == "piano" else _ensemble(rows, plan)
     notes = [
@@ -44,6 +45,35 @@ def score_of(composition: Composition, plan: MusicPlan, *, ensemble: str = "pian
 
 Part = tuple[TrackInfo, np.ndarray]
 """A track and its notes: start and length in sixteenths, pitch, velocity."""
+
+
+def held(rows: Float64[np.ndarray, "note 6"], plan: MusicPlan) -> Float64[np.ndarray, "note 6"]:
+    """The notes (`note_rows`) as long as a pianist lets them ring: on towards the next note of the tune, or the next chord.
+
+    The calmer a bar, the more of that way; songs are learned from notes as they were written down, which are shorter.
+    A note never reaches its own pitch again, nor lasts longer than a bar.
+    """
+    rows = rows.copy()
+    start, pitch, tune = rows[:, 0], rows[:, 2], rows[:, 4] > 0
+    end = float(len(plan.bars) * plan.steps)
+    changes = np.append(_chord_changes(plan), end)
+    limit = changes[np.searchsorted(changes, start, side="right").clip(max=len(changes) - 1)]
+    limit[tune] = np.append(start[tune][1:], end)
+    limit = np.minimum(limit, start + np.maximum(plan.steps, rows[:, 1]))
+    again = np.lexsort((start, pitch))
+    same = np.append(np.diff(pitch[again]) == 0, False)
+    limit[again] = np.where(same, np.minimum(limit[again], np.append(start[again][1:], end)), limit[again])
+    arousal = np.array([bar.vad[1] for bar in plan.bars])[rows[:, 5].astype(np.int64)]
+    share = np.clip(_RING[0] - _RING[1] * arousal, 0.0, 1.0)
+    rows[:, 1] += np.round(share * np.maximum(limit - start - rows[:, 1], 0.0))
+    return rows
+
+
+def _chord_changes(plan: MusicPlan) -> Float64[np.ndarray, "change"]:
+    """The sixteenths at which another chord begins."""
+    chords = [chord for bar in plan.bars for chord in bar.chords]
+    slot = plan.steps / 4
+    return np.array([i * slot for i, chord in enumerate(chords) if i == 0 or chord != chords[i - 1]], float)
 
 
 def _piano(rows: Float64[np.ndarray, "note 6"]) -> list[Part]:

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from affetto.generators.music.composer_data import FaderScale, bar_conditions
 from affetto.generators.music.composer_net import FADERS, LAGS
-from affetto.generators.music.form import BarPlan, MusicPlan, bar_feeling_distance
+from affetto.generators.music.form import BarPlan, MusicPlan, bar_feeling_distance, valence_at
 from affetto.generators.music.grammar import (
     LENGTHS,
     LOWEST,
@@ -26,6 +26,7 @@ from affetto.tokenizers.vocabulary import chord_id, transposed_chords
 
 _CONTEXT_WORDS = 320
 _RECENT_BARS = 8
+_RUN = 6  # bars written in one go, of which the best version stays
 _SAME_FEELING = 0.2  # bars whose feelings differ by less may be the same notes
 _TUNE = (55, 86)  # MIDI pitches of the melody
 _LOWEST, _HIGHEST = 28, 96
@@ -128,7 +129,7 @@ def _runs(plan: MusicPlan, forced: Forced) -> list[tuple[int, int]]:
             continue
         joined = runs and runs[-1][1] == index and plan.bars[index - 1].phrase == bar.phrase
         closes = index == len(plan.bars) - 1 and plan.ending == "cadence"  # it must know the tune before it
-        if joined and index - runs[-1][0] < 6 and not closes:
+        if joined and index - runs[-1][0] < _RUN and not closes:
             runs[-1] = (runs[-1][0], index + 1)
         else:
             runs.append((index, index + 1))
@@ -193,8 +194,8 @@ class _Work:
             context, segment, self.table, rules, first_bar=first, seeds=seeds, options=self.options
         )
         self.words += sum(len(version.words) for version in versions)
-        before = self.bars.get(first - 1)
-        best = min(versions, key=lambda each: self.judge.cost(each, first, last, before))
+        earlier = [self.bars[index] for index in (first - 2, first - 1) if index in self.bars]
+        best = min(versions, key=lambda each: self.judge.cost(each, first, last, earlier))
         for index in range(first, last):
             words = best.words[best.words[:, 1] == index]
             if index == len(self.plan.bars) - 1 and self.plan.ending == "cadence":
@@ -255,6 +256,7 @@ class _Work:
             tune=tune,
             room=steps if final else None,
             need_start=bar.alike == 0 and index not in self.forced.onsets,
+            valence=float(valence_at(np.array(bar.faders.get("mode", 4.0)))),
             pitches=pitches,
         )
         if final and plan.ending == "cadence" and len(plan.bars) > 1 and index not in self.forced.onsets:

@@ -18,7 +18,7 @@ from affetto.conditioning.track import EmotionTrack
 from affetto.generators.music.adapter import faders_of, music_vad, tempo_of
 from affetto.generators.music.composer_data import canonical_shift
 from affetto.generators.music.composer_net import FADERS
-from affetto.generators.music.harmony import MAJOR, MINOR, HarmonyModel, implied_major
+from affetto.generators.music.harmony import MAJOR, MINOR, HarmonyModel, implied_valence
 from affetto.media.music import KEYS
 from affetto.runtime.errors import UsageError
 from affetto.tokenizers.vocabulary import chord_id, chord_name, transposed_chords
@@ -33,11 +33,12 @@ _PHRASE = 4
 _FORMS = {1: "A", 2: "AA", 3: "ABA", 4: "AABA", 5: "AABCA", 6: "AABBCA", 7: "AABACCA"}
 _BLOCKS = ("AABA", "CCDA", "EEBA")
 _MINOR_BELOW, _MAJOR_ABOVE = 3.6, 4.2  # mean level of the mode fader over two bars
-_PROGRESSIONS = 10
-_LEVELS, _MAJOR_AT = (
-    (0.0, 4.0, 8.0),
-    (-0.28, 0.06, 0.36),
-)  # levels of the mode fader and the attribute they stand for
+_PROGRESSIONS = 96  # drawn for each phrase
+_STRICT = 2.0  # how soon those are left behind that miss the valence asked for
+_VALENCE_OF_LEVEL = 0.5  # of the formula, before it saturates, for a level of the mode fader
+_OTHERS = 0.2  # what length, density and register add to the valence of usual bars
+_REACH = (-2.2, 2.2)  # what mode and clarity can add
+_SAME_MODE = 1.0  # levels of the mode fader within which a section may bring its chords back
 _TONICS = (0, 2, 3, 5, 7, 9, 10)  # keys to choose from when none is asked for, as major tonics
 _RITARD = (0.93, 0.84)  # of the tempo in the last bars before an ending
 
@@ -207,7 +208,8 @@ def plan_piece(request: MusicRequest, harmony: HarmonyModel) -> MusicPlan:
     lengths = phrase_lengths(count)
     letters = section_letters(len(lengths))
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    modes = _modes(levels[:, FADERS.index("mode")], starts, fixed_mode)
+    mode_level = levels[:, FADERS.index("mode")]
+    modes = _modes(mode_level, starts, fixed_mode)
     bars: list[BarPlan] = []
     first_of: dict[str, int] = {}
     returns: dict[str, int] = {}
@@ -223,13 +225,14 @@ def plan_piece(request: MusicRequest, harmony: HarmonyModel) -> MusicPlan:
         same_mode = source is not None and own[:2] == modes[source : source + 2]
         if source is not None and same_mode:
             kept = max(min(length, lengths[letters.index(letter)]) - (2 if final else 1), 0)
+            kept = _alike(mode_level[here], mode_level[source:], kept)
         chords = _chosen(
             rng,
             harmony,
             own,
-            levels[here, FADERS.index("mode")],
+            mode_level[here],
             np.clip(vad[here, 1], -1, 1),
-            before=int(line[-1, 1]) if len(line) else None,
+            earlier=line[-2:],
             ending=ending,
             returned=line[source : source + kept] if source is not None else line[:0],
         )
@@ -284,6 +287,12 @@ def _modes(level: Float[np.ndarray, "bar"], starts: np.ndarray, fixed: str | Non
     return modes
 
 
+def _alike(level: np.ndarray, source: np.ndarray, most: int) -> int:
+    """How many bars from the first, at most `most`, should be as major as those they would bring back."""
+    apart = np.abs(level[:most] - source[:most]) > _SAME_MODE
+    return int(apart.argmax()) if apart.any() else most
+
+
 def _chosen(
     rng: np.random.Generator,
     harmony: HarmonyModel,
@@ -291,26 +300,41 @@ def _chosen(
     level: Float[np.ndarray, "bar"],
     busy: Float[np.ndarray, "bar"],
     *,
-    before: int | None,
+    earlier: Int64[np.ndarray, "before 2"],
     ending: str,
-    returned: np.ndarray,
+    returned: Int64[np.ndarray, "kept 2"],
 ) -> Int64[np.ndarray, "bar 2"]:
-    """Of several progressions the one whose tones are as major as the bars should be; what returns is kept."""
-    wanted = float(np.interp(level, _LEVELS, _MAJOR_AT).mean())
-    drawn = []
-    for _ in range(_PROGRESSIONS):
-        chords = harmony.draw(
-            rng,
-            len(modes),
-            modes=[MINOR if mode == "minor" else MAJOR for mode in modes],
-            bright=np.clip((level - 4.0) / 4.0, -1, 1),
-            busy=busy,
-            before=before,
-            ending=ending,
+    """Of many progressions the one whose tones are, bar by bar, as bright as they should be; what returns is kept."""
+    wanted = valence_at(level)
+    kept = len(returned)
+
+    def missed(chords: Int64[np.ndarray, "draw some 2"]) -> Float64[np.ndarray, "draw some"]:
+        """How far each bar is from its valence, after the bars before it and with those that return."""
+        bars = chords.shape[1]
+        known = np.concatenate([earlier, returned[:bars]])
+        heard = np.concatenate(
+            [np.broadcast_to(known, (len(chords), *known.shape)), chords[:, kept:]], axis=1
         )
-        chords[: len(returned)] = returned
-        drawn.append(chords)
-    return min(drawn, key=lambda chords: abs(implied_major(chords.reshape(-1)) - wanted))
+        return np.abs(implied_valence(heard)[:, len(earlier) :] - wanted[:bars])
+
+    drawn = harmony.draw(
+        rng,
+        len(modes),
+        modes=[MINOR if mode == "minor" else MAJOR for mode in modes],
+        bright=np.clip((level - 4.0) / 4.0, -1, 1),
+        busy=busy,
+        before=int(earlier[-1, 1]) if len(earlier) else None,
+        ending=ending,
+        count=_PROGRESSIONS,
+        missed=lambda chords: _STRICT * missed(chords)[:, -1],
+    )
+    best = drawn[int(missed(drawn).mean(axis=1).argmin())]
+    return np.concatenate([returned, best[kept:]])
+
+
+def valence_at(level: Float[np.ndarray, "*bar"]) -> Float64[np.ndarray, "*bar"]:
+    """What mode and clarity should add to the valence of bars (`mode_valence`) at a level of the mode fader."""
+    return np.asarray(np.clip((level - 4.0) * _VALENCE_OF_LEVEL - _OTHERS, *_REACH), np.float64)
 
 
 def _return(

@@ -51,6 +51,7 @@ class BarRule:
     room: int | None = None  # sixteenths from the bar's start within which every note must end
     need_start: bool = True  # something must begin on the first beat
     max_beats: int = MAX_STEPS
+    valence: float = 0.0  # what the mode of the bar should add to its valence; a wish, not a rule
     pitches: Mapping[int, frozenset[int]] = field(
         default_factory=dict
     )  # position -> pitch classes allowed there

@@ -1,12 +1,14 @@
 """Chord progressions in C major and A minor: counted from songs, drawn so that they begin and close as asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
+from scipy.ndimage import correlate1d
 
-from affetto.media.music import key_correlations
+from affetto.media.music import mode_valence
+from affetto.tokenizers.attributes import KEY_NEAR
 from affetto.tokenizers.chords import chord_root, chord_tones
 from affetto.tokenizers.vocabulary import FIRST_CHORD, QUALITIES, chord_id
 
@@ -14,7 +16,7 @@ MAJOR, MINOR = 1, 2
 _TONIC = {MAJOR: ("C_M",), MINOR: ("A_m",)}
 _DOMINANT = {MAJOR: ("G_M", "G_7", "G_sus4"), MINOR: ("E_M", "E_7", "E_sus4", "E_m")}
 _BEFORE_TONIC = {MAJOR: ("F_M", "F_m", "D_m", "D_m7"), MINOR: ("D_m", "F_M", "G_M", "D_m7")}
-_TILT = 0.8  # nats towards major chords at the brightest
+_TILT = 1.2  # nats towards major chords at the brightest
 _NATURAL = 0.5  # how bright a major key is by itself, and a minor key dark
 _BORROWED = 0.4  # chords from outside the key are rarer than in songs, which change key
 _HELD = 0.1  # a chord is held over a bar line less often than in songs, whose intros and endings stand still
@@ -90,44 +92,46 @@ class HarmonyModel:
         before: int | None = None,
         ending: str = "open",
         temperature: float = 0.75,
-    ) -> Int64[np.ndarray, "bar 2"]:
-        """Chord ids for each half of `bars` bars, drawn given how they must end.
+        count: int = 1,
+        missed: Callable[[Int64[np.ndarray, "draw some 2"]], Float64[np.ndarray, "draw"]] | None = None,
+    ) -> Int64[np.ndarray, "draw bar 2"]:
+        """Chord ids for each half of `bars` bars, `count` times, drawn given how they must end.
 
         `modes` holds MAJOR or MINOR for each bar, `bright` (-1..1) favours major or minor chords, `busy` (-1..1) changes within the bar. `before` is the chord that
         sounded last. `ending`: `cadence` closes on the tonic after a dominant, `half` hangs on the dominant, `turn` leads
         back to the beginning, `open` is free.
         """
-        count, steps = len(self.chords), 2 * bars
+        size, steps = len(self.chords), 2 * bars
         wanted = self._wishes(modes, bright=bright, ending=ending, fresh=before is None)
         tables = []
         for step in range(steps):
             table = self._table(modes[step // 2], step % 2) ** (1.0 / temperature)
             if step % 2:  # the second half stays, the quieter the more
-                table = table * np.where(np.eye(count, dtype=bool), np.exp(0.5 - 0.9 * busy[step // 2]), 1.0)
+                table = table * np.where(np.eye(size, dtype=bool), np.exp(0.5 - 0.9 * busy[step // 2]), 1.0)
             else:
-                table = table * np.where(np.eye(count, dtype=bool), _HELD, 1.0)
+                table = table * np.where(np.eye(size, dtype=bool), _HELD, 1.0)
             table = table * wanted[step]
             tables.append(table)
-        ahead = np.ones((count, count))  # how well things can still end, given the last two chords
-        messages = [ahead]
-        for table in reversed(tables[1:]):
-            ahead = np.einsum("abc,bc->ab", table[:count], messages[-1])
-            ahead = ahead / max(ahead.max(), 1e-300)
-            messages.append(ahead)
-        messages.reverse()
-        line: list[int] = []
+        messages = _backward(tables)
+        start = None if before is None else self._index(before)
+        line = np.zeros((count, steps), np.int64)
         for step in range(steps):
-            if step == 0:
-                start = self._index(before) if before is not None else None
+            if step == 0 and start is None:
                 usual = self.counts[modes[0] - 1].sum(axis=(0, 1, 2)).astype(np.float64)
-                first = tables[0][-1, start] if start is not None else usual * wanted[0]
-                p = first * (messages[0].mean(axis=0) if start is None else messages[0][start])
+                p = np.tile(usual * wanted[0] * messages[0].mean(axis=0), (count, 1))
             else:
-                two = line[-2] if step > 1 else (self._index(before) if before is not None else None)
-                row = tables[step][-1 if two is None else two, line[-1]]
-                p = row * messages[step][line[-1]]
-            line.append(int(rng.choice(count, p=p / p.sum())))
-        return self.chords[np.array(line)].reshape(bars, 2)
+                one = np.full(count, start) if step == 0 else line[:, step - 1]
+                none = np.full(count, -1 if start is None or step == 0 else start)
+                two = line[:, step - 2] if step > 1 else none
+                p = tables[step][two, one] * messages[step][one]
+            edges = np.cumsum(p, axis=1)
+            drawn = (edges < rng.random((count, 1)) * edges[:, -1:]).sum(axis=1)
+            line[:, step] = np.minimum(drawn, size - 1)
+            if missed is not None and step % 2:  # the better a line is so far, the more of it go on
+                fitness = np.exp(-missed(self.chords[line[:, : step + 1]].reshape(count, -1, 2)))
+                edges = np.cumsum(fitness / fitness.sum())
+                line = line[np.searchsorted(edges, (np.arange(count) + 0.5) / count).clip(max=count - 1)]
+        return self.chords[line].reshape(count, bars, 2)
 
     def _among(self, names: Sequence[str]) -> Bool[np.ndarray, "chord"]:
         return np.isin(self.chords, [chord_id(name) for name in names])
@@ -172,14 +176,27 @@ def _brightness(chord: int) -> float:
     return _BRIGHT.get(QUALITIES[(chord - FIRST_CHORD) % len(QUALITIES)], -1.0)
 
 
-def implied_major(chords: Int64[np.ndarray, "half"]) -> float:
-    """How much more major than minor the tones of chords sound together: the attribute behind the mode fader."""
-    classes = np.zeros(12)
-    for chord in chords:
-        for place, tone in enumerate(chord_tones(QUALITIES[(int(chord) - FIRST_CHORD) % len(QUALITIES)])):
-            classes[(chord_root(int(chord)) + tone) % 12] += 1.6 if place == 0 else 1.0
-    keys = key_correlations(classes)
-    return float(keys[:12].max() - keys[12:].max())
+def _backward(tables: Sequence[Float64[np.ndarray, "before chord then"]]) -> list[np.ndarray]:
+    """For each step how well things can still end, given the chord before and the one drawn there."""
+    size = tables[0].shape[1]
+    ahead = np.ones((size, size))
+    messages = [ahead]
+    for table in reversed(tables[1:]):
+        ahead = np.einsum("abc,bc->ab", table[:size], messages[-1])
+        ahead = ahead / max(ahead.max(), 1e-300)
+        messages.append(ahead)
+    return messages[::-1]
+
+
+def implied_valence(chords: Int64[np.ndarray, "*draw bar half"]) -> Float64[np.ndarray, "*draw bar"]:
+    """What the tones of chords add to the valence of each bar (`mode_valence`), heard among its neighbours."""
+    found, index = np.unique(chords, return_inverse=True)
+    weights = np.zeros((len(found), 12))
+    for row, chord in enumerate(found.tolist()):
+        for place, tone in enumerate(chord_tones(QUALITIES[(chord - FIRST_CHORD) % len(QUALITIES)])):
+            weights[row, (chord_root(chord) + tone) % 12] += 1.6 if place == 0 else 1.0
+    classes = weights[index.reshape(chords.shape)].sum(axis=-2)
+    return mode_valence(correlate1d(classes, KEY_NEAR, axis=-2, mode="constant"))
 
 
 def chord_classes_of(chord: int) -> frozenset[int]:

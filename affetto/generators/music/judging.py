@@ -1,17 +1,22 @@
 """Which of several versions of a passage stays: how near it comes to what was asked, and how well the tune sings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.ndimage import correlate1d
 
 from affetto.generators.music.composer_data import FaderScale
 from affetto.generators.music.composer_net import FADERS
-from affetto.generators.music.form import MusicPlan
+from affetto.generators.music.form import MusicPlan, valence_at
 from affetto.generators.music.grammar import LENGTHS, LOWEST, MELODY
 from affetto.generators.music.sampling import Written
-from affetto.media.music import attributes_of
+from affetto.media.music import attributes_of, mode_valence
+from affetto.tokenizers.attributes import KEY_NEAR
 
 _ASKED, _FELT = 3.0, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
 _VAD = np.array([3.0, 2.0, 0.4])
+_COLOUR = 2.0
 _LEAP, _LIKELY, _MUTE, _STUCK = 0.4, 0.3, 0.3, 0.8
 _TUNE_NOTES = (
     3.4,
@@ -26,10 +31,11 @@ class Judge:
     def __init__(self, plan: MusicPlan, scale: FaderScale) -> None:
         self.plan, self.scale = plan, scale
 
-    def cost(
-        self, version: Written, first: int, last: int, before: Int64[np.ndarray, "earlier 6"] | None
-    ) -> float:
-        """Distance from the emotion and the faders, leaps and standstill of the tune, and unlikely words."""
+    def cost(self, version: Written, first: int, last: int, earlier: Sequence[np.ndarray]) -> float:
+        """Distance from the emotion and the faders, leaps and standstill of the tune, and unlikely words.
+
+        `earlier` are the words (word, 6) of the bars just before, the last of which has the tune's last note.
+        """
         bars = self.plan.bars[first:last]
         notes = passage_notes(version.words, self.plan, first)
         seconds = float(self.plan.bar_seconds[first:last].sum())
@@ -37,7 +43,9 @@ class Judge:
         if found is None:
             return 1e9
         wanted = np.mean([bar.vad for bar in bars], axis=0)
-        total = float(_VAD @ np.abs(found.vad() - wanted))
+        total = float(_VAD @ np.abs(found.vad() - wanted)) + _COLOUR * self._off_colour(
+            version, first, earlier
+        )
         levels = self.scale.position(
             fader_values(notes, version.words, found.major, seconds, self.plan.steps, last - first)
         )
@@ -48,11 +56,26 @@ class Judge:
         if any(bar.melody for bar in bars):
             sung = float((version.words[:, 0] == MELODY).sum()) / len(bars)
             total += _MUTE * max(_TUNE_NOTES[0] + _TUNE_NOTES[1] * float(wanted[1]) - sung, 0.0)
-        line = tune_moves(version.words, before)
+        line = tune_moves(version.words, earlier[-1] if len(earlier) else None)
         if len(line):
             total += _LEAP * float(np.maximum(np.abs(line) - 7, 0).mean())
             total += _STUCK * max(float((line == 0).mean()) - _REPEATED, 0.0)
         return total - _LIKELY * version.log_likelihood
+
+    def _off_colour(
+        self, version: Written, first: int, earlier: Sequence[Int64[np.ndarray, "word 6"]]
+    ) -> float:
+        """How far the mode of bars is on average from the valence it should give, each heard among its neighbours."""
+        words = np.concatenate([*earlier, version.words])
+        notes = words[words[:, 0] >= MELODY]
+        bar = notes[:, 1] - (first - len(earlier))
+        classes = (notes[:, 3] + LOWEST - 1) % 12
+        heard = np.bincount(bar * 12 + classes, LENGTHS[notes[:, 4]], minlength=12 * int(bar.max() + 1))
+        found = mode_valence(correlate1d(heard.reshape(-1, 12), KEY_NEAR, axis=0, mode="constant"))[
+            len(earlier) :
+        ]
+        levels = np.array([bar.faders.get("mode", 4.0) for bar in self.plan.bars[first : first + len(found)]])
+        return float(np.abs(found - valence_at(levels)).mean())
 
 
 def passage_notes(

@@ -31,6 +31,7 @@ SUFFIXES = (".mid", ".midi", ".wav", ".png")
 MODES = ("vary", "continue", "rhythm", "harmony")
 _ATTEMPTS = 4
 _SOFT = 16.0 / 1.8  # velocities that move the formula's arousal by one before it saturates
+_WIDER = 1.25  # EMOPIA's quadrants lie further out on the formula (0.86) than emotions called by name (0.6)
 _MOST_MOVE = 6  # steps of four velocities
 
 
@@ -275,7 +276,7 @@ class MusicComposer:
             missed = np.interp(level, np.arange(len(middles)), middles) - _padded(found.velocity, count)
         else:
             asked = np.arctanh(np.clip([bar.vad[1] for bar in plan.bars], -0.95, 0.95))
-            missed = (2.0 * asked - _padded(_arousal(found), count)) * _SOFT
+            missed = (2.0 * _WIDER * asked - _padded(_arousal(found), count)) * _SOFT
         moves = np.clip(np.round(missed / 4.0), -_MOST_MOVE, _MOST_MOVE).astype(np.int64)
         return dataclasses.replace(composition, bars=levelled(composition.bars, moves.tolist()))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from affetto.generators.music.composer_net import (
@@ -29,6 +29,8 @@ from affetto.generators.music.grammar import (
     BEAT,
     DURATION,
     FAMILY,
+    LENGTHS,
+    LOWEST,
     MELODY,
     NOTE,
     PITCH,
@@ -38,9 +40,12 @@ from affetto.generators.music.grammar import (
     BarRule,
     BarState,
 )
+from affetto.media.music import mode_valence
 from affetto.runtime.device import autocast
+from affetto.tokenizers.attributes import KEY_NEAR
 
 _MOST_WORDS = 96  # in one bar; what would be more is a stuck sampler
+_TINT_SHARE, _TINT_LEAST = 0.2, 2.0  # how much of a tone is tried out: of all that sounds, and in sixteenths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,9 @@ class SamplingOptions:
         }
     )  # fmt: skip
     guidance: float = 1.5  # 1 = none; how far emotion and faders are exaggerated against leaving them open
+    tint: float = (
+        1.2  # 0 = none; nats for a tone that brings the mode of its bar nearer to the valence asked for
+    )
     candidates: int = 4
 
 
@@ -173,6 +181,7 @@ class _Passage:
     ) -> None:
         self.net, self.device = writer.net, writer.device
         self.rules, self.first_bar, self.options = rules, first_bar, options
+        self.tints = [Tint(context, first_bar) for _ in seeds]
         self.count = len(seeds)
         self.random = [np.random.default_rng(list(seed)) for seed in seeds]
         self.sides = 1 if options.guidance == 1.0 else 2  # told, and with the feeling left open
@@ -265,9 +274,11 @@ class _Passage:
                 self.finished[row] = True
             else:
                 self.states[row] = BarState(self.rules[self.bar[row] - self.first_bar])
+                self.tints[row].next_bar()
         for row in np.flatnonzero(live & ~self.finished):
             self.words[row].append(word[row].copy())
             self.states[row].advance(word[row])
+            self.tints[row].add(word[row])
             self.in_bar[row] += 1
         for row in np.flatnonzero(self.finished):
             word[row] = self.words[row][-1]
@@ -321,12 +332,45 @@ class _Passage:
                 drawn[row] = masks[row].argmax()
                 continue
             name = "melody" if melody[row] else column
+            if column == "pitch" and self.options.tint:
+                wanted = self.rules[self.bar[row] - self.first_bar].valence
+                scores[row] += self.options.tint * self.tints[row].towards(wanted)
             p = _probabilities(
                 scores[row], masks[row], self.options.temperature[name], self.options.top_p[name]
             )
             drawn[row] = min(int(np.searchsorted(np.cumsum(p), self.random[row].random())), len(p) - 1)
             self.likelihood[row] += float(np.log(max(p[drawn[row]], 1e-12)))
         return drawn
+
+
+class Tint:
+    """Which tones bring the bar that is being written nearer to a mode, after what sounds in it and before it."""
+
+    def __init__(self, context: Int64[np.ndarray, "word 6"], first_bar: int) -> None:
+        self.heard = np.zeros(
+            (3, 12)
+        )  # sixteenths of each pitch class in the bar and the two before, the last first
+        for word in context[(context[:, BAR_INDEX] < first_bar) & (context[:, BAR_INDEX] >= first_bar - 2)]:
+            self._count(first_bar - int(word[BAR_INDEX]), word)
+
+    def next_bar(self) -> None:
+        """What was the bar is now the one before."""
+        self.heard = np.concatenate([np.zeros((1, 12)), self.heard[:2]])
+
+    def add(self, word: Int64[np.ndarray, "6"]) -> None:
+        """Take a word of the bar into account."""
+        self._count(0, word)
+
+    def _count(self, ago: int, word: Int64[np.ndarray, "6"]) -> None:
+        if word[FAMILY] >= MELODY:
+            self.heard[ago, (int(word[PITCH]) + LOWEST - 1) % 12] += LENGTHS[int(word[DURATION])]
+
+    def towards(self, wanted: float) -> Float64[np.ndarray, "pitch"]:
+        """For each pitch how much nearer the mode of the bar comes with it to the valence that is wanted of it."""
+        near = KEY_NEAR[2:] @ self.heard
+        longer = near + np.eye(12) * (_TINT_SHARE * near.sum() + _TINT_LEAST)
+        missed = np.abs(mode_valence(longer) - wanted)
+        return (missed.mean() - missed)[(np.arange(SIZES["pitch"]) + LOWEST - 1) % 12]
 
 
 def _probabilities(

@@ -4,7 +4,7 @@ import torch
 
 from affetto.generators.music.composer_net import BAR_COLUMNS, HEADS, ComposerBatch, ComposerNet
 from affetto.generators.music.grammar import BAR, BEAT, NOTE, BarRule, check_words
-from affetto.generators.music.sampling import BarTable, BarWriter, SamplingOptions
+from affetto.generators.music.sampling import BarTable, BarWriter, SamplingOptions, Tint
 from tests.generators.music.small import tiny_net
 
 
@@ -124,3 +124,21 @@ def test_states_on_the_gpu_equal_those_on_the_cpu() -> None:
         here = net(batch)
         there = net.to("cuda")(batch.to(torch.device("cuda"))).cpu()
     assert torch.allclose(here, there, atol=1e-4)
+
+
+def test_tones_are_preferred_that_turn_a_bar_towards_its_mode() -> None:
+    words = stream()  # a tone apart: neither major nor minor yet
+    tint = Tint(words, 3)
+    bright, dark = tint.towards(2.0), tint.towards(-2.0)
+    assert bright.shape == (89,)
+    assert np.ptp(bright) > 0.05
+    assert np.corrcoef(bright, dark)[0, 1] < 0.0
+    assert np.allclose(bright[1:13], bright[13:25])  # octaves are alike
+
+
+def test_what_sounded_three_bars_ago_is_forgotten() -> None:
+    old, fresh = Tint(stream(), 3), Tint(np.zeros((0, 6), np.int64), 3)
+    assert not np.allclose(old.towards(1.0), fresh.towards(1.0))
+    for _ in range(3):
+        old.next_bar()
+    assert np.allclose(old.towards(1.0), fresh.towards(1.0))

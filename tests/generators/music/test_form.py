@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from affetto.generators.music.adapter import MusicAdapter, music_vad
 from affetto.generators.music.form import MusicRequest, parse_key, phrase_lengths, plan_piece, section_letters
-from affetto.generators.music.harmony import SCALE, chord_classes_of, scale_classes
+from affetto.generators.music.harmony import SCALE, chord_classes_of, implied_valence, scale_classes
 from affetto.runtime.errors import UsageError
 from affetto.tokenizers.vocabulary import chord_id
 from tests.generators.music.small import small_harmony
@@ -45,6 +46,33 @@ def test_a_section_returns_with_its_chords() -> None:
     assert [bar.section for bar in plan.bars[::4]] == ["A", "A'", "B", "A''"]
     assert [bar.chords for bar in plan.bars[4:7]] == [bar.chords for bar in plan.bars[0:3]]
     assert plan.bars[4].repeats == 0
+
+
+def test_chords_follow_valence_bar_by_bar() -> None:
+    course = "0:vad(0.8,0,0); 20:vad(-0.8,0,0); 40:vad(0.8,0,0)"
+    asked, heard = [], []
+    for seed in range(4):
+        plan = plan_piece(
+            MusicRequest(emotion=course, bars=16, seconds=40.0, key="C", seed=seed), small_harmony()
+        )
+        chords = np.array([[chord_id(bar.chords[0]), chord_id(bar.chords[2])] for bar in plan.bars])
+        asked += [bar.vad[0] for bar in plan.bars]
+        heard += implied_valence(chords).tolist()
+    assert spearmanr(asked, heard).statistic > 0.7
+
+
+def test_a_bar_of_a_minor_chord_is_darker_than_one_of_a_major_chord() -> None:
+    bright, dark = (implied_valence(np.full((1, 2), chord_id(name)))[0] for name in ("C_M", "A_m"))
+    assert bright > 0.5
+    assert dark < -0.5
+
+
+def test_a_section_with_another_feeling_has_other_chords() -> None:
+    course = "0:vad(0.8,0,0); 10:vad(0.8,0,0); 10.1:vad(-0.8,0,0)"
+    plan = plan_piece(MusicRequest(emotion=course, bars=8, seconds=20.0, seed=1), small_harmony())
+    assert plan.bars[4].section == "A'"
+    assert plan.bars[4].repeats is None
+    assert plan.bars[0].mode != plan.bars[5].mode
 
 
 def test_sadness_is_slower_minor_and_softer_than_joy() -> None:

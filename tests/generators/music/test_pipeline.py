@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pretty_midi
 import pytest
 
+from affetto.generators.music.arrange import held
 from affetto.generators.music.copycheck import CopyCheck
 from affetto.generators.music.pipeline import MusicComposer, MusicPiece
 from affetto.media.midi import SUSTAIN, load_midi, save_midi
@@ -80,6 +82,19 @@ def test_the_curve_has_a_row_for_each_bar(piece: MusicPiece) -> None:
     assert curve.shape == (len(piece.plan.bars), 7)
     assert np.array_equal(curve[:, 0], piece.plan.starts[:-1])
     assert np.abs(curve[:, 1:]).max() <= 1.0
+
+
+def test_the_calmer_the_longer_notes_ring_but_never_into_their_own_pitch(composer: MusicComposer) -> None:
+    calm, wild = (composer.plan(f"vad(0,{arousal},0)", bars=4, seed=2) for arousal in (-0.8, 0.8))
+    notes = [[0, 1, 60, 80, 1, 0], [0, 1, 40, 80, 0, 0], [3, 1, 40, 80, 0, 0], [8, 2, 62, 80, 1, 0]]
+    rows = np.array(notes, np.float64)
+    soft, hard = (held(rows, dataclasses.replace(plan, metre="4/4")) for plan in (calm, wild))
+    assert (soft[:, 1] >= hard[:, 1]).all()
+    assert (hard[:, 1] >= rows[:, 1]).all()
+    assert soft[0, 1] == 8.0  # the tune reaches its next note
+    assert soft[1, 1] == 3.0  # a key that is struck again
+    assert soft[:, 1].max() <= 16.0
+    assert hard[0, 1] < soft[0, 1]
 
 
 def test_an_ensemble_plays_the_same_notes_on_four_parts(composer: MusicComposer) -> None:
