@@ -10,11 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKLTemporalDecoder, ModelMixin
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from affetto.generators.portrait.full.attention import Conditioning, TokenTable
 from affetto.generators.portrait.full.denoiser import TalkingDenoiser
@@ -64,7 +66,7 @@ class _Memory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._seen: set[int] = set()
+        self._seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def __torch_dispatch__(
         self,
@@ -81,17 +83,14 @@ class _Memory(TorchDispatchMode):
 
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._seen:
+        if storage in self._seen:
             return
-        self._seen.add(key)
-        size = storage.nbytes()
+        size = self._seen[storage] = storage.nbytes()
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, key, size)
+        weakref.finalize(storage, self._gone, size)
 
-    def _gone(self, key: int, size: int) -> None:
-        self._seen.discard(key)
+    def _gone(self, size: int) -> None:
         self.live -= size
 
 

@@ -6,6 +6,7 @@ face's mask (arXiv 2504.18087, as its code has it).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
@@ -82,7 +83,8 @@ class DecoupledAttention(nn.Module):
     def project(self, attention: Attention, tables: Sequence[TokenTable]) -> list[KeysValues]:
         """Keys and values of every row of the image's table and of the adapters'."""
         image, *adapters = (table.rows for table in tables)
-        pairs = [(attention.to_k(image), attention.to_v(image))]
+        to_key, to_value = cast(Any, attention.to_k), cast(Any, attention.to_v)
+        pairs = [(to_key(image), to_value(image))]
         for key, value, rows in zip(self.to_k_ip, self.to_v_ip, adapters, strict=True):
             pairs.append((key(rows), value(rows)))
         return pairs
@@ -114,7 +116,8 @@ class DecoupledAttention(nn.Module):
         if mixed.shape[1] == 1:
             mixed = repeat(mixed, "s 1 w -> s n w", n=query.shape[2])
         out = rearrange(mixed, "s (p q) w -> (s p) q w", p=groups // context.samples)
-        return attn.to_out[1](attn.to_out[0](out))
+        to_out = cast(Any, attn.to_out)
+        return to_out[1](to_out[0](out))
 
     def _keys_values(self, attn: Attention, context: SiteContext) -> list[KeysValues]:
         conditioning = context.conditioning

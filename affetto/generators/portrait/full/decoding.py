@@ -3,11 +3,12 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -37,12 +38,21 @@ def encode_picture(
     """The picture's latents (the mode, unscaled), always in fp32: in half precision this encoder overflows."""
     before = vae.dtype
     if before == torch.float32:
-        return vae.encode(pixels.to(vae.device)).latent_dist.mode()[0]
+        return _mode(vae, pixels)
     nn.Module.to(vae, dtype=torch.float32)
     try:
-        return vae.encode(pixels.to(vae.device, torch.float32)).latent_dist.mode()[0]
+        return _mode(vae, pixels)
     finally:
         nn.Module.to(vae, dtype=before)
+
+
+def _mode(vae: AutoencoderKLTemporalDecoder, pixels: Tensor) -> Tensor:
+    return cast(Any, vae.encode(pixels.to(vae.device, torch.float32))).latent_dist.mode()[0]
+
+
+def _decode(vae: AutoencoderKLTemporalDecoder, latents: Tensor) -> Tensor:
+    with autocast(vae.device, vae.dtype):
+        return cast(Any, vae.decode(latents, num_frames=len(latents))).sample.float().cpu()
 
 
 def decoded(
@@ -70,12 +80,9 @@ def decode_chunk(
     vae: AutoencoderKLTemporalDecoder, latents: Float[Tensor, "frame 4 row column"], cut: DecodeCut
 ) -> Float[Tensor, "frame 3 pixel_row pixel_column"]:
     """The pictures of some neighbouring frames, about -1..1, in fp32 on the CPU."""
-    scaled = (latents / vae.config.scaling_factor).to(vae.device, vae.dtype)
+    scaled = (latents / cast(Any, vae.config).scaling_factor).to(vae.device, vae.dtype)
     small = cut.tile is None or max(scaled.shape[-2:]) <= cut.tile
-    with autocast(vae.device, vae.dtype):
-        if small:
-            return vae.decode(scaled, num_frames=len(scaled)).sample.float().cpu()
-    return _tiled(vae, scaled, cut)
+    return _decode(vae, scaled) if small else _tiled(vae, scaled, cut)
 
 
 def _tiled(
@@ -88,9 +95,7 @@ def _tiled(
     weight = torch.zeros(rows * _FACTOR, columns * _FACTOR)
     step = cut.tile - cut.tile_overlap
     for top, left in itertools.product(_starts(rows, cut.tile, step), _starts(columns, cut.tile, step)):
-        part = latents[..., top : top + cut.tile, left : left + cut.tile]
-        with autocast(vae.device, vae.dtype):
-            pixels = vae.decode(part, num_frames=len(part)).sample.float().cpu()
+        pixels = _decode(vae, latents[..., top : top + cut.tile, left : left + cut.tile])
         fade = _fade(pixels.shape[-2], cut.tile_overlap)[:, None] * _fade(pixels.shape[-1], cut.tile_overlap)
         place = (
             slice(top * _FACTOR, top * _FACTOR + pixels.shape[-2]),

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from diffusers import ModelMixin as ModelMixin  # a pipeline that is loaded looks for it beside the class
-from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from diffusers.models.modeling_utils import (
+    ModelMixin as ModelMixin,  # a pipeline looks for it beside the class
+)
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
+from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor

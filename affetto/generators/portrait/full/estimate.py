@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 from torch import nn
 
 from affetto.generators.portrait.full.accounting import decoder_account, denoiser_account, weight_bytes

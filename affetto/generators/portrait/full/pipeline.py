@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from diffusers import AutoencoderKLTemporalDecoder, DiffusionPipeline, EulerDiscreteScheduler
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
@@ -183,6 +185,7 @@ class DiceTalkPipeline(DiffusionPipeline):
             cut=Cut(windows=preset.windows_at_once, branches_together=preset.branches_together),
             keeps_keys=self.unet.known_bytes(clip.everything()) <= preset.key_bytes,
             idle_on_device=not self._away,
+            features_on_device=preset.reuse_every > 1,
         )
         estimate = self._estimate(clip, schedule, running, dtype)
         if callback_on_step_end is not None:

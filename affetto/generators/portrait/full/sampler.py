@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class Denoising:
 
     def __init__(self, schedule: Schedule, scheduler: EulerDiscreteScheduler, latents: Noisy) -> None:
         self.schedule = schedule
-        self.scheduler = EulerDiscreteScheduler.from_config(scheduler.config)
+        self.scheduler: Any = EulerDiscreteScheduler.from_config(scheduler.config)
         self.scheduler.set_timesteps(schedule.steps, device=latents.device)
         self.latents = latents.float()
         self.features_on_device = True
@@ -77,8 +78,9 @@ class Denoising:
 
     def step(self, number: int, pool: Pool, cut: Cut) -> Noisy:
         """The latents after step `number` (they are kept, too)."""
+        # A scheduler counts its steps; one that is repeated must find its place again.
+        self.scheduler.set_timesteps(self.schedule.steps, device=self.latents.device)
         time = self.scheduler.timesteps[number]
-        self.scheduler._step_index = None  # a repeated step must find its place again
         noisy = self.scheduler.scale_model_input(self.latents, time)
         fresh = number % self.schedule.reuse_every == 0
         predictions, deep = self._predicted(noisy, float(time), number, pool, cut, fresh=fresh)

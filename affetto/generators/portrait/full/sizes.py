@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -68,11 +69,16 @@ def _vae(options: dict[str, Any]) -> nn.Module:
 
 
 def _denoiser(options: dict[str, Any]) -> nn.Module:
-    return TalkingDenoiser(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    return TalkingDenoiser(**_with_tuples(options))
 
 
 def _guider(options: dict[str, Any]) -> nn.Module:
-    return PoseGuider(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    return PoseGuider(**_with_tuples(options))
+
+
+def _with_tuples(options: dict[str, Any]) -> dict[str, Any]:
+    """Lists, which JSON makes of tuples, as tuples again."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
 _BUILDERS = {

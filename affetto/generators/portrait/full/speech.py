@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float, Float32
 from torch import Tensor
 from transformers import WhisperConfig, WhisperFeatureExtractor
