@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -146,10 +147,11 @@ def kernels(device: torch.device, dtype: torch.dtype, rounds: int, frames: int) 
     table: dict[str, Any] = {}
     for name, (batch, heads, length, width, biased) in shapes.items():
         query = torch.randn(batch, heads, length, width, device=device, dtype=dtype)
-        bias = symmetric_alibi(heads, length, period=30, device=device).to(dtype) if biased else None
+        bias = symmetric_alibi(heads, length, period=30, device=device).to(dtype)[None] if biased else None
         for kernel, backend in KERNELS.items():
             try:
-                with sdpa_kernel(backend):
+                with warnings.catch_warnings(), sdpa_kernel(backend):
+                    warnings.simplefilter("ignore")  # torch explains each refusal in a warning
                     spent, _ = timed(
                         lambda q=query, b=bias: F.scaled_dot_product_attention(q, q, q, attn_mask=b),
                         device,

@@ -36,14 +36,22 @@ def flame_like() -> tuple[FlameModel, np.ndarray]:
         weights[ball], weights[ball, joint] = 0.0, 1.0
     weights[:, 1] = 1.0 - weights[:, 1:].sum(axis=1)
     rng = np.random.default_rng(5)
-    known = np.array([i for name, i in ARKIT_INDEX.items() if "Look" not in name and name not in ("tongueOut", "mouthClose")])
+    known = np.array(
+        [
+            i
+            for name, i in ARKIT_INDEX.items()
+            if "Look" not in name and name not in ("tongueOut", "mouthClose")
+        ]
+    )
     mixes = np.zeros((100, 52), np.float32)
     for row in mixes:
         row[rng.choice(known, 3, replace=False)] = rng.uniform(0.1, 0.5, 3)
     modes = np.einsum("ks,svx->vxk", mixes, head.mesh.deltas[:, kept]) * SCALE
     regressor = np.zeros((5, len(kept)), np.float32)
     for joint in range(5):
-        target = {2: (0.0, -0.035, -0.075), 3: head.mesh.eye_centres[0], 4: head.mesh.eye_centres[1]}.get(joint, (0.0, -0.1, -0.08))
+        target = {2: (0.0, -0.035, -0.075), 3: head.mesh.eye_centres[0], 4: head.mesh.eye_centres[1]}.get(
+            joint, (0.0, -0.1, -0.08)
+        )
         regressor[joint] = _means_at(points, np.asarray(target) * SCALE + SHIFT)
     model = FlameModel(
         v_template=points.astype(np.float32), f=np.ascontiguousarray(triangles),

@@ -196,24 +196,35 @@ def _attention_kernels(device: "torch.device") -> Iterator[Check]:
 
 
 def _taken(device: "torch.device", dtype: "torch.dtype") -> str:
-    """The kernels that torch takes by itself in `dtype`: for plain attention, and with a float bias (EMOTE)."""
-    import torch
-    from torch.nn.attention import SDPBackend
+    """The kernels that torch's choice comes to in `dtype`: for plain attention, and with a float bias (EMOTE).
 
-    names = {
-        int(SDPBackend.MATH): "math",  # type: ignore[call-overload]
-        int(SDPBackend.FLASH_ATTENTION): "flash",  # type: ignore[call-overload]
-        int(SDPBackend.EFFICIENT_ATTENTION): "memory-efficient",  # type: ignore[call-overload]
-        int(SDPBackend.CUDNN_ATTENTION): "cudnn",  # type: ignore[call-overload]
+    Torch takes the first of these that runs; a kernel that refuses a bias is passed over.
+    """
+    import warnings
+
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    order = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "math": SDPBackend.MATH,
     }
     query = torch.zeros(1, 2, 64, 64, device=device, dtype=dtype)
-    bias = torch.zeros(2, 64, 64, device=device, dtype=dtype)
-    plain, biased = (
-        names.get(int(torch._fused_sdp_choice(query, query, query, attn_mask=mask)), "another")
-        for mask in (None, bias)
-    )
-    short = str(dtype).removeprefix("torch.")
-    return f"{plain} in {short}; {biased} with a float bias"
+    bias = torch.zeros(1, 2, 64, 64, device=device, dtype=dtype)
+
+    def first(mask: "torch.Tensor | None") -> str:
+        for name, backend in order.items():
+            try:
+                with warnings.catch_warnings(), sdpa_kernel(backend):
+                    warnings.simplefilter("ignore")
+                    torch.nn.functional.scaled_dot_product_attention(query, query, query, attn_mask=mask)
+            except RuntimeError:
+                continue
+            return name
+        return "none"
+
+    return f"{first(None)} in {str(dtype).removeprefix('torch.')}; {first(bias)} with a float bias"
 
 
 def _media() -> Iterator[Check]:

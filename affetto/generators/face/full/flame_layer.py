@@ -61,7 +61,7 @@ class FlameLayer(nn.Module):
 
     def mouth(self, vertices: Float[Tensor, "clip frame vertex 3"]) -> Float[Tensor, "clip frame lip 3"]:
         """The lips' vertices about their middle at rest."""
-        lips: Int[Tensor, lip] = self.get_buffer("lips")
+        lips = self.get_buffer("lips")
         middle = MILLIMETRES * self.get_buffer("rest")[lips].mean(0)
         return vertices[:, :, lips] - middle
 

@@ -33,7 +33,7 @@ class BiasedAttention(nn.Module):
         """Attend over the frames of each clip; `bias` is added to the scores."""
         mixed = F.linear(hidden, self.in_proj_weight, self.in_proj_bias)
         q, k, v = rearrange(mixed, "b t (n h d) -> n b h t d", n=3, h=self.heads)
-        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
         return self.out_proj(rearrange(heard, "b h t d -> b t (h d)"))
 
 

@@ -53,7 +53,7 @@ class ClipConditions:
     spatial: Float[Tensor, "channel row column"]  # where the face is
     mask: Float[Tensor, "pixel_row pixel_column"]  # 0..1
     time_ids: Float[Tensor, "3"]  # frames a second, motion bucket, expression bucket
-    scales: tuple[float, float] = (1.0, 1.0)  # of the adapters: speech, emotion
+    scales: tuple[float, ...] = (1.0, 1.0)  # of the adapters: speech, emotion
 
     @property
     def frames(self) -> int:

@@ -40,7 +40,7 @@ class SynchroClip(ClipConditions):
     scene: FrameTokens
     references: Features = field(default_factory=dict)
     reference_index: Int[Tensor, "frame"]
-    scales: tuple[float, ...] = (1.0, 1.0, 1.0)  # type: ignore[assignment]  # speech, emotion, scene
+    scales: tuple[float, ...] = (1.0, 1.0, 1.0)  # speech, emotion, scene
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> "SynchroClip":
         """On another device; the mask stays in fp32."""

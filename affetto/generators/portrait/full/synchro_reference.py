@@ -29,7 +29,7 @@ STRANDS: tuple[tuple[int, ...], ...] = (
 _COLOURS = (1, 2, 2, 0, 0, 1, 1, 0, 2)
 """Which channel of the drawing each line goes to."""
 
-Features = dict[str, Float[Tensor, "row place width"]]
+Features = dict[str, Float[Tensor, "_row _place _width"]]
 
 
 def draw_motion(
@@ -82,7 +82,7 @@ class ReferenceNet(ModelMixin, ConfigMixin):
         self.unet = UNet2DConditionModel(
             sample_size=sample_size,
             in_channels=4 + 3,
-            block_out_channels=block_out_channels,
+            block_out_channels=tuple(block_out_channels),
             attention_head_dim=cast(Any, num_attention_heads),
             cross_attention_dim=cross_attention_dim,
             norm_num_groups=groups,

@@ -137,11 +137,7 @@ class SynchroWeights:
 
     def reference(self) -> ReferenceNet:
         """The ReferenceNet, in evaluation mode."""
-        config = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in self.configs["reference"].items()
-        }
-        module = ReferenceNet(**config)
+        module = ReferenceNet(**self.configs["reference"])
         self._fill("reference", module)
         return module.eval()
 

@@ -82,7 +82,7 @@ class SeenClip:
     images: Float[Tensor, "look embed"]  # of a few frames
     looked: Int[Tensor, "look"]  # which ones
     points: Float[np.ndarray, "frame 68 2"]  # in shares of the picture's side
-    mask: Float[Tensor, "row column"]  # at the picture's size, 0..1
+    mask: Float[Tensor, "pixel_row pixel_column"]  # at the picture's size, 0..1
     evidence: Evidence
 
 
@@ -182,7 +182,7 @@ class TalkingBatch:
     latents: Float[Tensor, "clip frame 4 row column"]
     reference: Float[Tensor, "clip 4 row column"]  # of another frame, unscaled
     image: Float[Tensor, "clip embed"]
-    speech: Float[Tensor, "clip frame 10 layer width"]
+    speech: Float[Tensor, "clip frame 10 layer state"]
     points: Float[Tensor, "clip frame 136"]
     drawing: Float[Tensor, "clip 3 row column"]
     mask: Float[Tensor, "clip pixel_row pixel_column"]

@@ -53,7 +53,11 @@ def test_parity_of_names_and_shapes_at_the_published_size(pack, real_size):
     keys = json.loads((pack[3] / "state_keys.json").read_text())
     assert set(keys) == set(PLACES)
     for module, prefix in PLACES.items():
-        ours = {key.removeprefix(prefix): list(shape) for key, shape in real_size.items() if key.startswith(prefix)}
+        ours = {
+            key.removeprefix(prefix): list(shape)
+            for key, shape in real_size.items()
+            if key.startswith(prefix)
+        }
         assert ours == keys[module]
 
 
@@ -68,7 +72,9 @@ def test_parity_with_the_published_modules(pack):
             "flint.decoded": flint(recipe.tensor("input.flint_latent", (2, 6, 128), salt)),
             "flint.mask": flint.decoder_transformer.bias(48),
             "squasher": decoder.squashed(recipe.tensor("input.squasher", (2, 48, 128), salt)),
-            "sequence_decoder.hidden": decoder.bert_decoder(recipe.tensor("input.styled", (2, 40, 256), salt)),
+            "sequence_decoder.hidden": decoder.bert_decoder(
+                recipe.tensor("input.styled", (2, 40, 256), salt)
+            ),
             "sequence_decoder.mask": decoder.bert_decoder.bias(40),
         }
     assert set(found) == set(golden)
@@ -187,7 +193,9 @@ def published(shapes) -> dict[str, torch.Tensor]:
         key: torch.zeros(shape, dtype=torch.int64 if "num_batches" in key else torch.float32).float()
         if "num_batches" not in key
         else torch.zeros((), dtype=torch.int64)
-        for key, shape in ((key, shape) for key, shape in shapes.items() if not key.endswith("masked_spec_embed"))
+        for key, shape in (
+            (key, shape) for key, shape in shapes.items() if not key.endswith("masked_spec_embed")
+        )
     }
     old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     for new, name in old.items():
@@ -217,7 +225,7 @@ def test_the_checkpoint_of_something_else_is_named_in_words(real_size):
         convert_emote({"conv_in.weight": torch.zeros(3)})
     short = published(real_size)
     del short["sequence_decoder.obj_vector.map.bias"]
-    with pytest.raises(InvalidInputError, match="obj_vector.map.bias' is missing"):
+    with pytest.raises(InvalidInputError, match=r"obj_vector\.map\.bias' is missing"):
         convert_emote(short)
 
 

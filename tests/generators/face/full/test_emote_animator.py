@@ -58,7 +58,8 @@ def test_windows_cover_everything_and_their_shares_sum_to_one(frames):
 def test_long_sound_goes_through_in_windows_that_batches_do_not_change():
     sound = tone(26.0).mono()
     whole, batched = (
-        EmoteMotion(tiny_emote(), device=torch.device("cpu"), batch=size)(sound, as_track("happy")) for size in (1, 2)
+        EmoteMotion(tiny_emote(), device=torch.device("cpu"), batch=size)(sound, as_track("happy"))
+        for size in (1, 2)
     )
     assert len(whole) == 650
     np.testing.assert_allclose(whole.expression, batched.expression, atol=1e-4)
@@ -118,7 +119,9 @@ def test_a_stream_gives_the_whole_clip_in_pieces(animator):
     pieces = list(animator.stream(sound, "happy"))
     assert len(pieces) > 1
     assert sum(len(piece) for _, piece in pieces) == 345
-    assert [round(start * 30) for start, _ in pieces] == np.cumsum([0] + [len(p) for _, p in pieces])[:-1].tolist()
+    assert [round(start * 30) for start, _ in pieces] == np.cumsum([0] + [len(p) for _, p in pieces])[
+        :-1
+    ].tolist()
     assert all(isinstance(piece, FaceCurves) for _, piece in pieces)
 
 
@@ -168,7 +171,9 @@ def test_without_weights_the_user_is_told_the_command(tmp_path, monkeypatch):
     with pytest.raises(MissingResourceError, match="run affetto weights pull emote") as told:
         FaceAnimator.from_pretrained("emote")
     assert told.value.exit_code == 4
-    with pytest.raises(MissingResourceError, match=r"affetto weights pull flame2023-open --from flame2023_Open\.pkl"):
+    with pytest.raises(
+        MissingResourceError, match=r"affetto weights pull flame2023-open --from flame2023_Open\.pkl"
+    ):
         open_flame()
     with pytest.raises(MissingResourceError, match="use 'embedded' or 'emote'"):
         FaceAnimator.from_pretrained("emot")

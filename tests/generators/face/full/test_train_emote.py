@@ -33,7 +33,9 @@ def corpus(tmp_path_factory):
         sound = 0.1 * rng.standard_normal(16_000 * 2).astype(np.float32)
         save_audio(folder / f"{number}.wav", Audio(samples=sound[None], rate=16_000))
         motion = np.cumsum(rng.normal(0, 0.05, (60, 103)), axis=0).astype(np.float32)
-        FlameCurves(fps=30.0, expression=motion[:, :100], jaw=0.1 * motion[:, 100:]).save(folder / f"{number}.npz")
+        FlameCurves(fps=30.0, expression=motion[:, :100], jaw=0.1 * motion[:, 100:]).save(
+            folder / f"{number}.npz"
+        )
         rows.append(f"{number}.wav,{number}.npz,{emotion},{level},{person}")
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
     flame_like()[0].save(folder / "flame.safetensors")
@@ -47,7 +49,13 @@ def layer():
 
 def test_the_recipe_trains_every_stage_writes_weights_and_goes_on(corpus, tmp_path):
     recipe = EmoteRecipe(
-        network=TINY, speech="", flame=str(corpus / "flame.safetensors"), frames=16, batch=2, steps=2, precision="no"
+        network=TINY,
+        speech="",
+        flame=str(corpus / "flame.safetensors"),
+        frames=16,
+        batch=2,
+        steps=2,
+        precision="no",
     )
     output = tmp_path / "emote.safetensors"
     report = train_face_emote(corpus, output, seconds=600.0, seed=1, device="cpu", recipe=recipe)
@@ -57,7 +65,11 @@ def test_the_recipe_trains_every_stage_writes_weights_and_goes_on(corpus, tmp_pa
     assert network.config.people == ("ann", "bob")
     assert convert_emote({}, output)[1]["format"] == "emote-1"
     again = train_face_emote(corpus, output, seconds=600.0, seed=1, device="cpu", recipe=recipe, resume=True)
-    assert again == {"clips": 3, "people": 2, **{f"{s}_steps": 2 for s in ("prior", "readers", "talk", "exchange")}}
+    assert again == {
+        "clips": 3,
+        "people": 2,
+        **{f"{s}_steps": 2 for s in ("prior", "readers", "talk", "exchange")},
+    }
     same = load_emote(output).state_dict()
     assert all(torch.equal(value, same[key]) for key, value in network.state_dict().items())
 
@@ -178,7 +190,9 @@ def test_an_index_that_is_none_and_curves_that_are_none_are_refused(tmp_path):
 
 def test_the_recipe_file_is_read_strictly(tmp_path):
     assert EmoteRecipe.beside(tmp_path) == EmoteRecipe()
-    (tmp_path / "emote.json").write_text(json.dumps({"batch": 8, "network": {"width": 64}, "weights": {"lips": 3.0}}))
+    (tmp_path / "emote.json").write_text(
+        json.dumps({"batch": 8, "network": {"width": 64}, "weights": {"lips": 3.0}})
+    )
     read = EmoteRecipe.beside(tmp_path)
     assert (read.batch, read.network.width, read.network.heads, read.weights.lips) == (8, 64, 8, 3.0)
     (tmp_path / "emote.json").write_text('{"wings": 2}')
