@@ -50,6 +50,7 @@ class JobRow:
     finished: float | None
     file: Mapping[str, Any] | None
     cancel: bool
+    priority: int
 
     @property
     def seconds(self) -> float | None:
@@ -303,5 +304,5 @@ def _row(row: sqlite3.Row) -> JobRow:
         output=row["output"], name=row["name"], key=row["key"], job=job, state=row["state"], attempts=row["attempts"],
         stage=row["stage"], fraction=row["fraction"], error=row["error"], exit_code=row["exit_code"], added=row["added"],
         started=row["started"], finished=row["finished"], file=json.loads(row["file"]) if row["file"] else None,
-        cancel=bool(row["cancel"]),
+        cancel=bool(row["cancel"]), priority=row["priority"],
     )  # fmt: skip

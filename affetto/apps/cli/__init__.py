@@ -43,6 +43,7 @@ COMMANDS = (
     "prepare_videos",
     "bench",
     "verify",
+    "studio",
     "demo",
     "doctor",
 )
