@@ -16,6 +16,32 @@ def test_one_call_writes_a_piece_of_the_length_asked(affetto, tmp_path):
     assert load_midi(tmp_path / "a.mid").seconds == pytest.approx(8.0, abs=0.01)
 
 
+def test_stems_lie_beside_the_sound_and_are_not_written_over(affetto, tmp_path):
+    arguments = (
+        "music",
+        "--bars",
+        "1",
+        "--tempo",
+        "200",
+        "--ensemble",
+        "-e",
+        "excited",
+        "-o",
+        tmp_path / "a.wav",
+    )
+    outcome = affetto(*arguments, "--stems")
+    assert outcome.code == 0, outcome.err
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[-1] == "a.wav"
+    assert {"a-melody.wav", "a-chords.wav"} <= set(names)
+    assert outcome.out.split() == [str(tmp_path / "a.wav"), *outcome.out.split()[1:]]
+    (tmp_path / "a.wav").unlink()
+    again = affetto(*arguments, "--stems")
+    assert again.code == 2
+    assert "a-" in again.err
+    assert affetto("music", "--bars", "1", "-o", tmp_path / "a.mid", "--stems").code == 2
+
+
 def test_an_infilled_file_keeps_its_other_bars(affetto, tmp_path):
     assert affetto("music", "--bars", "4", "--key", "D", "-o", tmp_path / "a.mid").code == 0
     outcome = affetto(

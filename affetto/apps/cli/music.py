@@ -59,6 +59,10 @@ def music(
         Path | None,
         typer.Option(metavar="FILE.sf2", help="Play the .wav with fluidsynth.", rich_help_panel=_PIECE),
     ] = None,
+    stems: Annotated[
+        bool,
+        typer.Option("--stems", help="Beside each .wav one for every part.", rich_help_panel=_PIECE),
+    ] = False,
     loop: Annotated[
         bool, typer.Option("--loop", help="End so that it can be repeated.", rich_help_panel=_PIECE)
     ] = False,
@@ -102,6 +106,9 @@ def music(
     common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
     if infill is not None and like is None:
         raise UsageError("--infill needs the piece to fill in: give --like FILE.mid")
+    sounds = [path for path in outputs if path.suffix.lower() == ".wav"]
+    if stems and not sounds:
+        raise UsageError("--stems are written beside a .wav: name one with -o")
     work = _Work(
         emotion=emotion,
         options={
@@ -121,6 +128,8 @@ def music(
             "ensemble": "ensemble" if ensemble else "piano",
         },
         outputs=outputs,
+        stems_of=sounds if stems else [],
+        overwrite=overwrite,
         soundfont=soundfont,
         device=device,
         dtype=dtype,
@@ -129,8 +138,8 @@ def music(
     if json:
         common.print_json(document)
     else:
-        for path in outputs:
-            common.print_data(str(path))
+        for path in document["outputs"]:
+            common.print_data(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +149,8 @@ class _Work:
     emotion: str | None
     options: Mapping[str, Any]
     outputs: Sequence[Path]
+    stems_of: Sequence[Path]
+    overwrite: bool
     soundfont: Path | None
     device: str
     dtype: str
@@ -157,10 +168,15 @@ def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
         piece = composer(track, callback_on_step_end=callback, **work.options)
     for path in work.outputs:
         piece.save(path, soundfont=work.soundfont)
+    stems = [
+        stem
+        for path in work.stems_of
+        for stem in piece.save_stems(path, soundfont=work.soundfont, overwrite=work.overwrite)
+    ]
     curve = piece.emotion_curve()
     return {
         "emotion": str(track),
-        "outputs": [str(path) for path in work.outputs],
+        "outputs": [str(path) for path in [*work.outputs, *stems]],
         "seconds": round(piece.seconds, 3),
         "bars": len(piece.plan.bars),
         "key": piece.plan.key,

@@ -31,7 +31,9 @@ class Judge:
     def __init__(self, plan: MusicPlan, scale: FaderScale) -> None:
         self.plan, self.scale = plan, scale
 
-    def cost(self, version: Written, first: int, last: int, earlier: Sequence[np.ndarray]) -> float:
+    def cost(
+        self, version: Written, first: int, last: int, earlier: Sequence[Int64[np.ndarray, "_ 6"]]
+    ) -> float:
         """Distance from the emotion and the faders, leaps and standstill of the tune, and unlikely words.
 
         `earlier` are the words (word, 6) of the bars just before, the last of which has the tune's last note.
@@ -62,9 +64,7 @@ class Judge:
             total += _STUCK * max(float((line == 0).mean()) - _REPEATED, 0.0)
         return total - _LIKELY * version.log_likelihood
 
-    def _off_colour(
-        self, version: Written, first: int, earlier: Sequence[Int64[np.ndarray, "word 6"]]
-    ) -> float:
+    def _off_colour(self, version: Written, first: int, earlier: Sequence[Int64[np.ndarray, "_ 6"]]) -> float:
         """How far the mode of bars is on average from the valence it should give, each heard among its neighbours."""
         words = np.concatenate([*earlier, version.words])
         notes = words[words[:, 0] >= MELODY]

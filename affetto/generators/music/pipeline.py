@@ -1,6 +1,7 @@
 """`MusicComposer`: an emotion and a length in, a piece of music out."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from affetto.media.midi import Score, save_midi
 from affetto.media.music import ATTRIBUTES, CENTRE, SCALE, WEIGHTS
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, PolicyError, UsageError
+from affetto.runtime.files import check_writable
 from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.tokenizers.attributes import BarAttributes, bar_attributes
 from affetto.tokenizers.compound import Words, encode
@@ -90,6 +92,35 @@ class MusicPiece:
                 f"{path}: no music is written as {path.suffix or 'a file without suffix'}: use {known}"
             )
         return path
+
+    def save_stems(
+        self,
+        path: str | Path,
+        *,
+        rate: int = 44_100,
+        soundfont: str | Path | None = None,
+        overwrite: bool = True,
+    ) -> list[Path]:
+        """One .wav for each part beside `path`, named after both (song-melody.wav, song-bass.wav); their sum is the mix.
+
+        Raises UsageError for a stem that is there already, unless `overwrite`.
+        """
+        from affetto.generators.music.synth import render_stems  # instruments are heavy and often not wanted
+
+        path = Path(path)
+        loop_s = self.seconds if self.plan.ending == "loop" else None
+        written: list[Path] = []
+        for name, stem in render_stems(self.score, rate=rate, loop_s=loop_s, soundfont=soundfont).items():
+            part = (
+                re.sub(r"[^0-9a-z]+", "-", name.lower()).strip("-") or "part"
+            )  # names of files come from outside
+            target = path.with_name(f"{path.stem}-{part}.wav")
+            if target in written:
+                target = path.with_name(f"{path.stem}-{part}-{len(written) + 1}.wav")
+            check_writable(target, overwrite=overwrite)
+            save_audio(target, stem, subtype="FLOAT")
+            written.append(target)
+        return written
 
 
 class MusicComposer:
