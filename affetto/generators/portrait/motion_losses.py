@@ -3,6 +3,8 @@
 The terms follow DICE-Talk (arXiv 2504.18087) where its code tells them; their weights are ours.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from affetto.acting.expression import LOWER_FACE
 from affetto.acting.lip_gap import LinearGap
 from affetto.generators.portrait.motion_data import MotionBatch
 from affetto.generators.portrait.motion_net import MotionNet
-from affetto.generators.portrait.motion_space import CHANNELS, SHAPES
+from affetto.generators.portrait.motion_space import CHANNELS, SHAPES, SHIFT
 from affetto.generators.portrait.motion_vae import FlowVae, divergence
 
 _CLOSED = 0.008  # of the inter-pupil distance
@@ -44,12 +46,13 @@ class FlowLosses:
             return torch.rand(shape, generator=chance).to(clean.device)
 
         noise = net.noise(torch.randn(clean.shape, generator=chance).to(clean.device))
-        sigma = torch.sigmoid(torch.randn(windows, generator=chance).to(clean.device))
+        drawn = torch.randn(windows, generator=chance).to(clean.device)
+        sigma = torch.sigmoid(1.2 * drawn + math.log(SHIFT))
         embedding, shaping = _embed(net, clean, batch, chance)
         kept = draw(windows)
         speech_kept, emotion_kept = kept >= 0.1, kept >= 0.2
         conditions = net.conditions(
-            batch.content, embedding, batch.style,
+            batch.content, batch.features, embedding, batch.style,
             speech_kept=speech_kept, emotion_kept=emotion_kept, style_kept=draw(windows) >= 0.1,
         )  # fmt: skip
         # the frames that will be known were generated themselves: they are never quite those of the data

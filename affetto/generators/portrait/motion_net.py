@@ -9,6 +9,7 @@ losses) is our choice.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,18 +17,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from affetto.acting.adapter import WIDTH as FEATURES
+from affetto.acting.expression import PROFILE_POSES
+from affetto.acting.visemes import PHONE_TARGETS, VISEME_TARGETS
 from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.bank import BankConfig, EmotionBank
 from affetto.generators.portrait.motion_space import (
     CHANNELS,
     MARGIN,
     ROWS_PER_FRAME,
+    SHAPES,
     STYLE,
     WINDOW,
     noise_mixer,
 )
+from affetto.media.animation.curves import ARKIT_52
 from affetto.runtime.attention import SelfAttention, symmetric_alibi
-from affetto.speech.phones import PHONES
+from affetto.speech.phones import PHONES, VISEME_OF
 
 PATCH = 4  # frames in a token
 TOKENS = WINDOW // PATCH
@@ -61,6 +66,7 @@ class MotionConfig:
 class Conditions:
     """What a window is generated from, ready for the blocks."""
 
+    guide: Float[Tensor, "window 64 58"]
     heard: Float[Tensor, "window token width"]
     felt: Float[Tensor, "window token modulation"]
     bank: Float[Tensor, "window key bank"]
@@ -152,6 +158,8 @@ class MotionNet(nn.Module):
     scale: Tensor
     live: Tensor
     mixer: Tensor
+    mouths: Tensor
+    faces: Tensor
 
     def __init__(self, config: MotionConfig | None = None) -> None:
         super().__init__()
@@ -161,6 +169,8 @@ class MotionNet(nn.Module):
         self.register_buffer("scale", torch.ones(CHANNELS))
         self.register_buffer("live", torch.ones(CHANNELS))  # 0 for channels that never move
         self.register_buffer("mixer", torch.from_numpy(noise_mixer()), persistent=False)
+        self.register_buffer("mouths", torch.from_numpy(phone_poses()), persistent=False)
+        self.register_buffer("faces", torch.from_numpy(PROFILE_POSES.astype(np.float32)), persistent=False)
         self.hear = nn.Sequential(
             nn.Conv1d(CONTENT_WIDTH, 96, 5), nn.GELU(), nn.Conv1d(96, 128, 5, stride=2), nn.GELU(),
             nn.Conv1d(128, width, 5, stride=2), nn.GELU(), nn.Conv1d(width, width, 4, stride=2),
@@ -179,7 +189,7 @@ class MotionNet(nn.Module):
         )
         self.anyone = nn.Parameter(torch.zeros(modulation))  # worn where style is withheld
         self.clock = nn.Sequential(nn.Linear(64, modulation), nn.SiLU(), nn.Linear(modulation, modulation))
-        self.enter = nn.Linear(PATCH * (2 * CHANNELS + 1), width)
+        self.enter = nn.Linear(PATCH * (3 * CHANNELS + 1), width)
         self.blocks = nn.ModuleList([_Block(sizes) for _ in range(sizes.layers)])
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.last = nn.Linear(modulation, 2 * width)
@@ -204,6 +214,7 @@ class MotionNet(nn.Module):
     def conditions(
         self,
         content: Float[Tensor, "window row width"],
+        features: Float[Tensor, "window 64 12"],
         embedding: Float[Tensor, "window 64 embedding"],
         style: Float[Tensor, "window 11"],
         *,
@@ -218,17 +229,38 @@ class MotionNet(nn.Module):
         felt = self.feel(rearrange(embedding, "b (t n) e -> b t n e", n=PATCH).mean(dim=2))
         asked = rearrange(embedding, "b (p n) e -> b p n e", p=POINTS).mean(dim=2)
         worn = self.wear(style)
+        lips, face = self._guides(content, features)
         if speech_kept is not None:
             heard = torch.where(speech_kept[:, None, None], heard, self.silence)
+            lips = lips * speech_kept[:, None, None]
         if emotion_kept is not None:
             felt = torch.where(emotion_kept[:, None, None], felt, self.numb)
+            face = face * emotion_kept[:, None, None]
             asked = asked * emotion_kept[:, None, None]  # the bank's own null is an embedding of zeros
         if style_kept is not None:
             worn = torch.where(style_kept[:, None], worn, self.anyone)
         tokens = self.bank(rearrange(asked, "b p e -> (b p) e")).tokens
         return Conditions(
-            heard=heard, felt=felt, bank=rearrange(tokens, "(b p) k w -> b (p k) w", p=POINTS), style=worn
+            guide=lips + face,
+            heard=heard,
+            felt=felt,
+            bank=rearrange(tokens, "(b p) k w -> b (p k) w", p=POINTS),
+            style=worn,
         )
+
+    def _guides(
+        self, content: Float[Tensor, "window row width"], features: Float[Tensor, "window 64 12"]
+    ) -> tuple[Float[Tensor, "window 64 58"], Float[Tensor, "window 64 58"]]:
+        """The mouths of the phones as they are likely, and the face of the emotion at rest, in normalised motion.
+
+        Neither coarticulates or gives way to the other: that is what there is to learn.
+        """
+        inside = content[:, MARGIN : MARGIN + WINDOW * ROWS_PER_FRAME, : len(PHONES)]
+        likely = rearrange(inside, "b (t n) p -> b t n p", n=ROWS_PER_FRAME).mean(dim=2)
+        scale = self.live[SHAPES] / self.scale[SHAPES]
+        rest = (0, CHANNELS - len(ARKIT_52))
+        lips = (likely @ self.mouths - self.mean[SHAPES]) * scale
+        return F.pad(lips, rest), F.pad(features[..., : len(ANCHORS_8)] @ self.faces * scale, rest)
 
     def forward(
         self,
@@ -238,12 +270,12 @@ class MotionNet(nn.Module):
         known: Float[Tensor, "window 64 58"],
         is_known: Bool[Tensor, "window 64"],
     ) -> tuple[Float[Tensor, "window 64 58"], Float[Tensor, "window 8"]]:
-        """Velocity (noise minus motion) and which of ANCHORS_8 the features half-way look like (logits).
+        """Velocity (noise minus motion, the guide taken for the motion to begin with) and which of ANCHORS_8 the features half-way look like (logits).
 
         `known` holds normalised motion where `is_known`, and is not looked at elsewhere.
         """
         flags = is_known[..., None].to(noisy.dtype)
-        entering = torch.cat([noisy, known * flags, flags], dim=-1)
+        entering = torch.cat([noisy, known * flags, conditions.guide.to(noisy.dtype), flags], dim=-1)
         hidden = self.enter(rearrange(entering, "b (t n) c -> b t (n c)", n=PATCH)) + conditions.heard
         moment = self.clock(_waves(sigma, 64).to(hidden.dtype)) + conditions.style
         modulation = F.silu(moment[:, None] + conditions.felt)
@@ -256,7 +288,14 @@ class MotionNet(nn.Module):
         assert logits is not None
         scale, shift = self.last(modulation).chunk(2, dim=-1)
         velocity = self.leave(self.norm(hidden) * (1 + scale) + shift)
-        return rearrange(velocity, "b t (n c) -> b (t n) c", n=PATCH) * self.live, logits
+        velocity = rearrange(velocity, "b t (n c) -> b (t n) c", n=PATCH) * self.live
+        return velocity - conditions.guide, logits
+
+
+def phone_poses() -> Float[np.ndarray, "phone 52"]:
+    """What the mouth does for each phone, said alone."""
+    poses = [PHONE_TARGETS.get(phone, VISEME_TARGETS[VISEME_OF[phone]]) for phone in PHONES]
+    return np.stack(poses).astype(np.float32)
 
 
 def content_span() -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from affetto.acting.lip_gap import LinearGap
 from affetto.generators.portrait.motion_net import Conditions, MotionNet
-from affetto.generators.portrait.motion_space import CHANNELS, SHAPES
+from affetto.generators.portrait.motion_space import CHANNELS, SHAPES, SHIFT
 from affetto.runtime.device import autocast
 from affetto.runtime.errors import UsageError
 
@@ -109,11 +109,10 @@ class FlowSampler:
         net, windows = self.net, len(white)
         branches = 3 if (guidance.audio, guidance.emotion) != (1.0, 1.0) else 1
         with autocast(self.device, self.dtype):
-            embedding = net.emotion.prior(features)
-            conditions = _branches(net, content, embedding, style, branches)
+            conditions = _branches(net, content, features, style, branches)
         known_normal = net.normalised(known) * is_known[..., None]
         x = net.noise(white)
-        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
         scheduler.set_timesteps(sigmas=_sigmas(guidance.steps), device=self.device)
         motion = known
         for timestep in cast(torch.FloatTensor, scheduler.timesteps):
@@ -139,17 +138,19 @@ class FlowSampler:
 def _branches(
     net: MotionNet,
     content: Float[Tensor, "window row width"],
-    embedding: Float[Tensor, "window 64 embedding"],
+    features: Float[Tensor, "window 64 12"],
     style: Float[Tensor, "window 11"],
     branches: int,
 ) -> Conditions:
     """What knows nothing, speech only, and both, one after another; or the last alone."""
+    embedding = net.emotion.prior(features)
     if branches == 1:
-        return net.conditions(content, embedding, style)
+        return net.conditions(content, features, embedding, style)
     windows = len(content)
     flags = torch.arange(3, device=content.device).repeat_interleave(windows)
     return net.conditions(
         content.repeat(3, 1, 1),
+        features.repeat(3, 1, 1),
         embedding.repeat(3, 1, 1),
         style.repeat(3, 1),
         speech_kept=flags > 0,

@@ -35,6 +35,10 @@ STYLE = (
 habitual pose, liveliness of head and gaze, strength of expression."""
 
 
+SHIFT = 4.0
+"""How far noise levels lean to 1, in training and in sampling: a window is so redundant that its emotion still shows through
+nine parts of noise, where a network would read it rather than what it is told (the shift of SD3, Esser et al. 2024)."""
+
 _NOISE_SIGMA = {"fast": 0.8, "upper": 2.0, "head": 4.0}  # frames
 
 
