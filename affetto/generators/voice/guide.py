@@ -37,7 +37,7 @@ COLOUR_GAINS: Mapping[str, tuple[float, float]] = {
 }
 """Gains of envelope and noise of single emotions: as much as they need to be heard, since colour also tells who speaks."""
 
-RIVALS: Mapping[str, tuple[str, float]] = {"angry": ("happy", 3.0), "happy": ("angry", 3.0)}
+RIVALS: Mapping[str, tuple[str, float]] = {"angry": ("happy", 2.0), "happy": ("angry", 2.0)}
 """What an emotion is mistaken for, and how hard the flow is pushed away from it; chosen on the validation speakers."""
 
 _BROAD, _SLOW = 6, 6.0

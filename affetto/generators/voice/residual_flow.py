@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 from scipy.ndimage import convolve1d
 
 from affetto.generators.voice.controls import WIDTH, VoiceControls
+from affetto.generators.voice.pairs import GROUPS
 from affetto.generators.voice.residual_net import FACTOR, ResidualConfig, ResidualNet
 from affetto.generators.voice.speaker import SpeakerStatistics, normalised
 from affetto.runtime.device import autocast, resolve_device, resolve_dtype
@@ -22,6 +23,9 @@ WEIGHTS = "voice-residual"
 STEPS = (1, 64)
 _BLOCK = 256  # frames drawn together
 _NOISE_SIGMA = 5.0  # frames: the walk starts from noise as slow as residuals are
+
+_PUSHED = (0.5, 0.0, 1.0, 1.0, 0.0)
+"""How far a push counts for pitch, energy, envelope, noise and rate: loudness and tempo, exaggerated, hide the words."""
 
 OnStep = Callable[[int, int], None]
 
@@ -46,6 +50,10 @@ def frame_noise(seed: int, start: int, frames: int) -> Float32[np.ndarray, "fram
 def _white(seed: int, block: int) -> Float[np.ndarray, "frame 30"]:
     side = [0, block] if block >= 0 else [1, -block]
     return np.random.default_rng([seed, *side]).standard_normal((_BLOCK, WIDTH))
+
+
+def _pushed() -> Float[np.ndarray, "30"]:
+    return np.repeat(_PUSHED, [columns.stop - columns.start for columns in GROUPS])
 
 
 class ResidualFlow:
@@ -116,7 +124,10 @@ class ResidualFlow:
         }
         other, hard = None, torch.zeros(1, 1, 1, device=self.device)
         if away is not None and push is not None and np.any(push):
-            other, hard = {**told, "target": self._tokens(away, spare)}, self._batch(push[:, None], spare)
+            other, hard = (
+                {**told, "target": self._tokens(away, spare)},
+                self._batch(push[:, None] * _pushed(), spare),
+            )
         noise = temperature * frame_noise(seed, start, frames + spare)
         x = torch.from_numpy(noise.astype(np.float32))[None].to(self.device)
         scheduler = FlowMatchEulerDiscreteScheduler()

@@ -61,6 +61,33 @@ def test_a_network_that_knows_nothing_gives_the_prior_mean():
     np.testing.assert_allclose(found, 1.0, atol=1e-6)
 
 
+def test_a_push_leads_away_from_the_other_emotion_and_only_where_it_is_asked():
+    controls, flow = _controls(), _flow()
+    for block in flow.net.blocks:  # both begin at zero
+        torch.nn.init.normal_(block.modulate.weight, std=0.3)
+        torch.nn.init.normal_(block.mlp[-1].weight, std=0.1)
+    frames = len(controls)
+    other = np.linspace(-1, 1, 256) * np.ones((frames, 1))
+    plain, there = _run(flow, controls), _run(flow, controls, target=other)
+    assert np.array_equal(_run(flow, controls, away=other, push=np.zeros(frames)), plain)
+    pushed = _run(flow, controls, away=other, push=np.full(frames, 0.5))
+    way = plain - there
+    assert float(((pushed - plain) * way).sum()) > 0.3 * float(np.square(way).sum())
+    late = np.where(np.arange(frames) < 120, 0.0, 0.5)
+    half = _run(flow, controls, away=other, push=late)
+    np.testing.assert_allclose(half[:60], plain[:60], atol=1e-3)
+    np.testing.assert_allclose(half[180:], pushed[180:], atol=1e-3)
+
+
+def test_the_prior_mean_is_added_and_not_told():
+    controls, flow = _controls(), _flow()
+    frames = len(controls)
+    found = [
+        _run(flow, controls, mean=np.full((frames, WIDTH), level)) - np.float32(level) for level in (0.0, 3.0)
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
 @pytest.mark.parametrize("frames", [1, 3, 4, 101])
 def test_any_number_of_frames_is_taken(frames):
     controls = VoiceControls.from_stack(_controls().stack()[:frames])
