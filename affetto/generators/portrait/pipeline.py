@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from affetto.conditioning.track import EmotionTrack, as_track
 from affetto.generators.portrait.detect import FaceFinder
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.generators.portrait.motion import MotionGenerator
-from affetto.generators.portrait.portrait import FRAMES, Photo, Portrait, find_faces, read_portrait
+from affetto.generators.portrait.portrait import FRAMES, Finder, Photo, Portrait, find_faces, read_portrait
 from affetto.generators.portrait.renderer import PortraitRenderer
 from affetto.generators.portrait.saving import save_video
 from affetto.head.model import HeadModel
@@ -124,13 +125,35 @@ class TalkingVideo:
         return save_video(self, Path(path), overwrite=overwrite, progress=progress, cancel=cancel)
 
 
+@runtime_checkable
+class Mover(Protocol):
+    """What gives a performance for speech; `MotionGenerator` is one."""
+
+    def __call__(
+        self,
+        speech: Speech,
+        emotion: Feeling = None,
+        *,
+        fps: float = ...,
+        seed: int = ...,
+        audio_guidance: float = ...,
+        emotion_guidance: float = ...,
+        head_motion: float = ...,
+        blinks: float = ...,
+        gaze: float = ...,
+        callback: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> FaceCurves:
+        """The curves of `speech` with `emotion`."""
+        ...
+
+
 class TalkingHead:
     """Makes portraits speak: faces are found and fitted, a flow moves them, the photograph itself is drawn anew."""
 
-    def __init__(
-        self, finder: FaceFinder, motion: MotionGenerator, head: HeadModel, *, device: torch.device
-    ) -> None:
+    def __init__(self, finder: Finder, motion: Mover, head: HeadModel, *, device: torch.device) -> None:
         self._finder, self._motion, self.head = finder, motion, head
+        self._cache_key = _finder_key() if isinstance(finder, FaceFinder) else None
         self.device = device
 
     @classmethod
@@ -139,13 +162,18 @@ class TalkingHead:
     ) -> "TalkingHead":
         """Load the `embedded` models; on CUDA they run under autocast in `dtype` (bf16 unless told otherwise).
 
-        `dice-talk` gives the published diffusion pipeline, once its weights are pulled; it is called like this one.
+        `dice-talk` gives the published diffusion pipeline, once its weights are pulled, and `synchrorama` the same with what
+        the user's training added; both are called like this one.
         """
         if name == "dice-talk":
             module = importlib.import_module("affetto.generators.portrait.full.pipeline")
             return module.DiceTalkPipeline.from_pretrained(device=device, dtype=dtype)
+        if name == "synchrorama":
+            module = importlib.import_module("affetto.generators.portrait.full.synchro_pipeline")
+            return module.SynchroRaMaPipeline.from_pretrained(device=device, dtype=dtype)
         if name != "embedded":
-            raise MissingResourceError(f"no talking head {name!r} here: use 'embedded' or 'dice-talk'")
+            known = "use 'embedded', 'dice-talk' or 'synchrorama'"
+            raise MissingResourceError(f"no talking head {name!r} here: {known}")
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         return cls(
@@ -158,7 +186,7 @@ class TalkingHead:
     def faces(self, photo: Photo) -> list[FaceLandmarks]:
         """The faces of a picture, the largest first."""
         image = photo if isinstance(photo, np.ndarray) else load_image(photo)
-        return find_faces(image, self._finder, cache_key=_finder_key())
+        return find_faces(image, self._finder, cache_key=self._cache_key)
 
     def portrait(
         self,
@@ -170,7 +198,13 @@ class TalkingHead:
     ) -> Portrait:
         """The portrait of one face; see `affetto.generators.portrait.portrait.read_portrait`."""
         return read_portrait(
-            photo, self._finder, self.head, face=face, landmarks=landmarks, cache_key=_finder_key(), name=name
+            photo,
+            self._finder,
+            self.head,
+            face=face,
+            landmarks=landmarks,
+            cache_key=self._cache_key,
+            name=name,
         )
 
     def __call__(
