@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from affetto.acting.lip_sync import lip_lag
 from affetto.evaluation.face_metrics import lip_vertex_error
 from affetto.evaluation.music_metrics import METRICS, metrics_of
 from affetto.evaluation.voice_features import listen
@@ -17,7 +18,6 @@ from affetto.media.audio import Audio
 from affetto.media.midi import Score
 from affetto.media.video import read_frames
 from affetto.speech.content import RATE
-from affetto.speech.lip_sync import lip_lag
 from affetto.speech.reader import ContentReader
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def lips(curves: FaceCurves, audio: Audio) -> dict[str, float | str]:
     """Milliseconds by which the lips follow the phones that are heard, and how much these explain of their opening."""
     reader = ContentReader.from_pretrained("embedded", device=torch.device("cpu"))
     heard = reader(audio.resampled(RATE).mono())
-    opening = HeadModel.load().lip_gap(curves.resampled(heard.fps).weights)
-    found = lip_lag(opening, heard)
+    found = lip_lag(curves, heard, HeadModel.load())
     if found is None:
         return {"lips behind sound": "cannot be told: lips and sound hardly agree"}
     return {"lips behind sound, ms": 1000 * found[0], "lips explained by the sound, 0..1": found[1]}

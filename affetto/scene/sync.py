@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
+from affetto.acting.lip_sync import lag_of, lip_lag
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.voice.controls import BANDS, CONTROL_FPS, VoiceControls, analyse
 from affetto.head.model import HeadModel
@@ -23,7 +24,6 @@ from affetto.runtime.files import atomic_path
 from affetto.scene.scoring import KeyHit
 from affetto.scene.timeline import SpokenLine
 from affetto.speech.content import SpeechContent
-from affetto.speech.lip_sync import lag_of, lip_lag
 
 BAR_MS = 40.0
 """How far voice and face may be off."""
@@ -147,13 +147,11 @@ def face_lags(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> list
 
 def lips_on_sound(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> Lag | None:
     """By how much the opening of the lips follows what is heard; `heard` is read off the sound as it will be played."""
-    fine = curves.resampled(heard.fps)
-    count = min(len(fine), len(heard))
-    found = lip_lag(head.lip_gap(fine.weights[:count]), heard)
+    found = lip_lag(curves, heard, head)
     if found is None:
         return None
     return Lag(
-        what="lips on the sound", milliseconds=1000 * found[0], explained=found[1], seconds=count / heard.fps
+        what="lips on the sound", milliseconds=1000 * found[0], explained=found[1], seconds=curves.seconds
     )
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from affetto.acting.lip_sync import lag_of
 from affetto.conditioning.track import EmotionTrack
 from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
 from affetto.scene.sync import BAR_MS, Lag, face_lags, pooled
-from affetto.speech.lip_sync import lag_of
 
 
 def curves(brow: np.ndarray, smile: np.ndarray, fps: float) -> FaceCurves:

@@ -2,8 +2,15 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter1d
 
+from affetto.acting.visemes import PHONE_TARGETS, VISEME_TARGETS
+from affetto.head.model import HeadModel
+from affetto.media.animation.curves import FaceCurves
 from affetto.speech.content import SpeechContent
+from affetto.speech.phones import PHONES, VISEME_OF
+
+_COARTICULATION_S = 0.03
 
 _MOVES = 0.02  # standard deviation of a cause that counts as movement
 _LEAST = 0.1  # explained share below which the match is too poor to tell a lag from
@@ -52,12 +59,25 @@ def lag_of(
     return float((shifts[best] + offset) / fps), scores[best]
 
 
-def lip_lag(opening: Float[np.ndarray, "frame"], heard: SpeechContent) -> tuple[float, float] | None:
-    """Seconds by which the opening of the lips follows the phones that are heard, and how much they explain of it.
-
-    `opening` is sampled at the rate of `heard`, which is read off the sound as it is played.
-    """
-    count = min(len(opening), len(heard))
-    return lag_of(
-        heard.phones[:count], opening[:count, None], fps=heard.fps, mask=heard.speaking[:count] > 0.5
+def expected_opening(heard: SpeechContent, head: HeadModel) -> Float[np.ndarray, "frame 2"]:
+    """How far lips are open for what is heard: the mean opening of its phones, and the same as loud as it is said."""
+    gaps = head.lip_gap(
+        np.stack([PHONE_TARGETS.get(phone, VISEME_TARGETS[VISEME_OF[phone]]) for phone in PHONES]).astype(
+            np.float32
+        )
     )
+    opening = gaussian_filter1d(heard.phones @ gaps, _COARTICULATION_S * heard.fps, mode="nearest")
+    scaled = opening / max(float(gaps.max()), 1e-6)
+    return np.stack([scaled, scaled * heard.loudness], axis=1).astype(np.float64)
+
+
+def lip_lag(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> tuple[float, float] | None:
+    """Seconds by which the opening of the lips follows what is heard, and how much that explains of it.
+
+    `heard` is read off the sound as it is played. None where lips and sound hardly agree.
+    """
+    fine = curves.resampled(heard.fps)
+    count = min(len(fine), len(heard))
+    opening = head.lip_gap(fine.weights[:count])[:, None]
+    cause = expected_opening(heard, head)[:count]
+    return lag_of(cause, opening, fps=heard.fps, mask=heard.speaking[:count] > 0.5)
