@@ -103,6 +103,7 @@ class Glasses:
     colour: Float[np.ndarray, "3"]
     glass: Float[np.ndarray, "4"]  # sRGB and opacity 0..1
     lower_rim: bool
+    upper: float  # how many times thicker the upper rim is
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Glasses":
@@ -119,6 +120,7 @@ class Glasses:
             colour=colour,
             glass=np.array([*(rng.uniform(0, 50, 3) if dark else rng.uniform(120, 255, 3)), opacity]),
             lower_rim=rng.random() < 0.85,
+            upper=rng.uniform(1.0, 3.5) if rng.random() < 0.35 else 1.0,
         )
 
     def lens(self, side: float) -> Float[np.ndarray, "point 3"]:
@@ -357,6 +359,7 @@ def _draw_glasses(
             )
         rim = outline if frame.lower_rim else outline[:19]
         _line(pen, scene, rim, fill, frame.line, None)
+        _line(pen, scene, outline[:19], fill, frame.line * frame.upper, None)
         temple = np.column_stack([
             np.linspace(outer, 76, 10) * side, np.linspace(2, 4, 10), np.linspace(frame.forward - 0.0035 * outer**2, -85, 10)
         ])  # fmt: skip

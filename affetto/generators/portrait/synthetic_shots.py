@@ -55,6 +55,7 @@ class Person:
     offsets: Float32[np.ndarray, "vertex 3"]
     atlas: Float32[np.ndarray, "row column 3"]
     style: layers.Style
+    brow_lift: float  # metres
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,13 @@ class Photographer:
         offsets[self._hair] += grown * amount[:, None].astype(np.float32)
         if style.bald:  # the scalp itself shows, so the hair lies flat on it and is painted like skin
             offsets[self._hair] -= grown * (0.0055 * above[:, None]).astype(np.float32)
-        return Person(head=head, offsets=offsets, atlas=style.dressed(look.atlas, rng), style=style)
+        return Person(
+            head=head,
+            offsets=offsets,
+            atlas=style.dressed(look.atlas, rng),
+            style=style,
+            brow_lift=look.brow_lift / 1000.0,
+        )
 
     def shot(self, person: Person, rng: np.random.Generator) -> Shot:
         """A picture of a person as anything may find them."""
@@ -113,7 +120,7 @@ class Photographer:
         distance = np.float32(np.exp(rng.uniform(np.log(0.4), np.log(3.0))))
         pivot = self.head.head_pivot.astype(np.float32)
         scene = self._posed(person, weights, gaze, angles, distance, pivot, rng)
-        points = self._projected[VERTICES_68, :2].copy()
+        points = self._marks(person, scene, angles)
         background = layers.backdrop(self.size, rng)
         layers.hair_behind(background, scene, person.style, rng)
         picture = self._painted(person, background, scene, rng)
@@ -121,6 +128,13 @@ class Photographer:
         picture = layers.in_front(picture, scene, person.style, self._nearest.max(axis=2), rng)
         picture = layers.developed(picture, rng)
         return Shot(picture=picture, points=points, visible=visible, pose=angles.astype(np.float32))
+
+    def _marks(self, person: Person, scene: layers.Scene, angles: np.ndarray) -> Float32[np.ndarray, "68 2"]:
+        """Where the 68 points are seen; those of the brows lie on the brows as painted."""
+        points = self._projected[VERTICES_68, :2].copy()
+        brows = self._points[VERTICES_68[17:27]] + euler_matrix(angles)[:, 1] * person.brow_lift
+        points[17:27] = scene.shift + scene.focal * brows[:, :2] * [1, -1] / -brows[:, 2:]
+        return points
 
     def _posed(
         self,

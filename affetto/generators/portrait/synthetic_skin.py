@@ -51,6 +51,7 @@ class Look:
     atlas: Float32[np.ndarray, "row column 3"]
     tone: Float[np.ndarray, "3"]
     hair: Float[np.ndarray, "3"]
+    brow_lift: float  # millimetres that the brows grow above where the head's own are
 
 
 class SkinPainter:
@@ -85,17 +86,22 @@ class SkinPainter:
         """A random person's look."""
         tone = _between(_TONES, rng) * rng.uniform(0.94, 1.06, 3)
         hair = _between(_HAIRS, rng) if rng.random() < 0.8 else np.clip(tone * rng.uniform(0.2, 0.5), 10, 255)
+        lift = float(rng.uniform(-5.5, 3.0))
         atlas = self._base.copy()
-        atlas[self._skin] = self._skin_colours(tone, hair, rng)
+        atlas[self._skin] = self._skin_colours(tone, hair, lift, rng)
         self._tint("hair", atlas, hair, rng)
         self._tint("clothes", atlas, rng.uniform(15, 245, 3), rng)
         self._eyes(atlas, rng)
         self._mouth(atlas, rng)
         index = np.clip(atlas, 0, 255).astype(np.uint8)
-        return Look(atlas=self._tables[index], tone=tone, hair=hair)
+        return Look(atlas=self._tables[index], tone=tone, hair=hair, brow_lift=lift)
 
     def _skin_colours(
-        self, tone: Float[np.ndarray, "3"], hair: Float[np.ndarray, "3"], rng: np.random.Generator
+        self,
+        tone: Float[np.ndarray, "3"],
+        hair: Float[np.ndarray, "3"],
+        lift: float,
+        rng: np.random.Generator,
     ) -> Float32[np.ndarray, "texel 3"]:
         colour = self._ratio ** np.float32(rng.uniform(0.55, 1.15)) * tone.astype(np.float32)
         for field, most in zip(self._grain, (0.045, 0.05, 0.04), strict=True):
@@ -103,7 +109,7 @@ class SkinPainter:
             rolled = np.roll(field, tuple(shift), (0, 1))[self._skin][:, None]
             per_channel = rng.uniform(0.6, 1.4, 3).astype(np.float32)
             colour *= 1 + rolled * per_channel * np.float32(most * rng.random() ** 1.5)
-        plane = self._face_plane(tone, hair, rng)
+        plane = self._face_plane(lift, rng)
         laid = plane.reshape(-1, 8)[self._front]
         laid *= self._forward
         shade, lip, hairy = laid[:, :1], laid[:, 1:2], laid[:, 2:3]
@@ -116,14 +122,12 @@ class SkinPainter:
         beard = np.clip(hair * rng.uniform(0.6, 1.1), 0, 255).astype(np.float32)
         return colour + hairy * (beard - colour)
 
-    def _face_plane(
-        self, tone: Float[np.ndarray, "3"], hair: Float[np.ndarray, "3"], rng: np.random.Generator
-    ) -> Float32[np.ndarray, "row column 8"]:
+    def _face_plane(self, lift: float, rng: np.random.Generator) -> Float32[np.ndarray, "row column 8"]:
         """On the plane: shade, lip colour, hair, then make-up as amount and colour (and one spare channel)."""
         plane = np.zeros((FRONT[1], FRONT[0], 8), np.float32)
         plane[..., 0] = self._folds(rng)
         plane[..., 1] = _soft(_polygon(self._points[48:60]), 1.0) * rng.uniform(0.0, 0.75)
-        plane[..., 2] = np.maximum(self._brows(rng), self._beard(rng))
+        plane[..., 2] = np.maximum(self._brows(lift, rng), self._beard(rng))
         if rng.random() < 0.3:  # eye shadow
             amount = rng.uniform(0.1, 0.6)
             for eye in (self._points[36:42], self._points[42:48]):
@@ -133,10 +137,10 @@ class SkinPainter:
             plane[..., 4:7] = rng.uniform(20, 200, 3) * plane[..., 3:4]
         return plane
 
-    def _brows(self, rng: np.random.Generator) -> Float32[np.ndarray, "row column"]:
+    def _brows(self, lift: float, rng: np.random.Generator) -> Float32[np.ndarray, "row column"]:
         canvas = Image.new("L", FRONT)
         pen = ImageDraw.Draw(canvas)
-        thick, lift, bend = rng.uniform(1.6, 7.0), rng.normal(0, 1.0), rng.normal(0, 1.5)
+        thick, bend = rng.uniform(0.6, 7.0), rng.normal(0, 1.0)
         start, stop = rng.uniform(7.0, 13.0), rng.uniform(50.0, 60.0)
         strength = rng.uniform(0.15, 1.0) ** 0.7
         count = int(rng.integers(25, 120))
@@ -207,7 +211,7 @@ class SkinPainter:
 
         crease(
             [(16, -44), (24, -52), (31, -60), (35, -70)],
-            rng.uniform(0, 0.5) * (0.4 + age),
+            rng.uniform(0, 0.7) * (0.4 + age),
             int(rng.integers(1, 4)),
         )
         crease([(32, -72), (34, -80), (32, -90)], 0.35 * age)
