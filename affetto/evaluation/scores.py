@@ -79,7 +79,7 @@ class Linearity:
     spearman: float
     r2: float
     slope: float
-    monotone: bool  # no step falls by more than a twentieth of the whole rise
+    monotone: bool  # no step falls by more than a twentieth of the whole rise, or a hundredth
 
 
 def linearity(asked: Sequence[float | int], got: Sequence[float | int]) -> Linearity:
@@ -94,7 +94,7 @@ def linearity(asked: Sequence[float | int], got: Sequence[float | int]) -> Linea
         spearman=spearman(x.tolist(), y.tolist()),
         r2=float(1.0 - rest.var() / y.var()),
         slope=float(slope),
-        monotone=bool(falls.min() >= -0.05 * np.ptp(y)),
+        monotone=bool(falls.min() >= -0.05 * max(float(np.ptp(y)), 0.2)),
     )
 
 

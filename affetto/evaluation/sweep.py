@@ -51,78 +51,15 @@ class Curve:
     critic: str
 
     @property
-    def got(self) -> Float[np.ndarray, "step"]:
-        """Mean over the clips."""
-        return self.clips.mean(axis=0)
+    def got(part: Measured, base: Measured, name: str) -> float:
+    """How much of an emotion there is, against the reading of strength 0.
 
-    @property
-    def line(self) -> Linearity:
-        """How straight and monotone the mean curve is."""
-        return linearity(self.asked, self.got.tolist())
-
-
-Maker = Callable[[Emotion, int], Measured]
-
-
-def sweep(
-    generators: Sequence[str] = GENERATORS,
-    *,
-    data: Path | None = None,
-    emotions: Sequence[str] = EMOTIONS,
-    strengths: Sequence[float] = STRENGTHS,
-    seed: int = 0,
-    device: str = "auto",
-    portrait: Path | None = None,
-    calibration: Calibration | None = None,
-    callback: ProgressCallback | None = None,
-) -> list[Curve]:
-    """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of unheard speakers.
-
-    With `calibration` the strengths are translated first, which shows how linear they become. `portrait` needs a picture.
+    Of a face: the critic's evidence for it against neutral, in tens of nats, since its probabilities are soon certain. Of
+    the others: the share of the way to the emotion's place, half of it measured in VAD and half by probability where the
+    critic knows the name, else all of it in VAD.
     """
-    unknown = [name for name in generators if name not in GENERATORS]
-    if unknown:
-        raise UsageError(f"no generator is called {unknown[0]!r}: use {', '.join(GENERATORS)}")
-    curves = []
-    for generator in generators:
-        makers = list(_makers(generator, data=data, seed=seed, device=device, portrait=portrait))
-        total = len(emotions) * len(strengths) * len(makers)
-        done = 0
-        for name in emotions:
-            clips = np.zeros((len(makers), len(strengths)))
-            critic = ""
-            for row, make in enumerate(makers):
-                base: Measured | None = None
-                for column, strength in enumerate(strengths):
-                    emotion = Emotion.from_label(name, strength)
-                    if calibration is not None:
-                        from affetto.conditioning.track import EmotionTrack
-
-                        emotion = (
-                            calibration.applied(EmotionTrack.constant(emotion), generator)
-                            .keyframes[0]
-                            .emotion
-                        )
-                    part = make(emotion, seed + row)
-                    base = base or part
-                    clips[row, column] = got(part, base, name)
-                    critic = part.critic.name
-                    done += 1
-                    if callback is not None:
-                        callback(
-                            ProgressEvent(stage=f"sweep {generator}", done=done, total=total, message=name)
-                        )
-            curves.append(
-                Curve(generator=generator, emotion=name, asked=tuple(strengths), clips=clips, critic=critic)
-            )
-    return curves
-
-
-def got(part: Measured, base: Measured, name: str) -> float:
-    """How much of an emotion there is: the share of the way to its place by which the reading moved from strength 0.
-
-    Half of it is measured in VAD, half by probability, where the critic knows the name; else all of it in VAD.
-    """
+    if part.medium == "face" and name in part.names:
+        return (_evidence(part, name) - _evidence(base, name)) / 10.0
     vad, before = (np.average(each.vad, axis=0, weights=each.weights) for each in (part, base))
     way = np.array(Emotion.from_label(name).vad)
     moved = float((vad - before) @ way / (way @ way))
@@ -130,6 +67,12 @@ def got(part: Measured, base: Measured, name: str) -> float:
         return moved
     share = part.mixture[name] - base.mixture[name]
     return 0.5 * (moved + share)
+
+
+def _evidence(part: Measured, name: str) -> float:
+    """Mean log odds of an emotion against neutral, nats."""
+    logs = np.log(np.maximum(part.shares, 1e-30))
+    return float((logs[:, part.names.index(name)] - logs[:, part.names.index("neutral")]).mean())
 
 
 def _makers(
