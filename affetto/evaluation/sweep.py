@@ -51,7 +51,74 @@ class Curve:
     critic: str
 
     @property
-    def got(part: Measured, base: Measured, name: str) -> float:
+    def got(self) -> Float[np.ndarray, "step"]:
+        """Mean over the clips."""
+        return self.clips.mean(axis=0)
+
+    @property
+    def line(self) -> Linearity:
+        """How straight and monotone the mean curve is."""
+        return linearity(self.asked, self.got.tolist())
+
+
+Maker = Callable[[Emotion, int], Measured]
+
+
+def sweep(
+    generators: Sequence[str] = GENERATORS,
+    *,
+    data: Path | None = None,
+    emotions: Sequence[str] = EMOTIONS,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+    device: str = "auto",
+    portrait: Path | None = None,
+    calibration: Calibration | None = None,
+    callback: ProgressCallback | None = None,
+) -> list[Curve]:
+    """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of unheard speakers.
+
+    With `calibration` the strengths are translated first, which shows how linear they become. `portrait` needs a picture.
+    """
+    unknown = [name for name in generators if name not in GENERATORS]
+    if unknown:
+        raise UsageError(f"no generator is called {unknown[0]!r}: use {', '.join(GENERATORS)}")
+    curves = []
+    for generator in generators:
+        makers = list(_makers(generator, data=data, seed=seed, device=device, portrait=portrait))
+        total = len(emotions) * len(strengths) * len(makers)
+        done = 0
+        for name in emotions:
+            clips = np.zeros((len(makers), len(strengths)))
+            critic = ""
+            for row, make in enumerate(makers):
+                base: Measured | None = None
+                for column, strength in enumerate(strengths):
+                    emotion = Emotion.from_label(name, strength)
+                    if calibration is not None:
+                        from affetto.conditioning.track import EmotionTrack
+
+                        emotion = (
+                            calibration.applied(EmotionTrack.constant(emotion), generator)
+                            .keyframes[0]
+                            .emotion
+                        )
+                    part = make(emotion, seed + row)
+                    base = base or part
+                    clips[row, column] = got(part, base, name)
+                    critic = part.critic.name
+                    done += 1
+                    if callback is not None:
+                        callback(
+                            ProgressEvent(stage=f"sweep {generator}", done=done, total=total, message=name)
+                        )
+            curves.append(
+                Curve(generator=generator, emotion=name, asked=tuple(strengths), clips=clips, critic=critic)
+            )
+    return curves
+
+
+def got(part: Measured, base: Measured, name: str) -> float:
     """How much of an emotion there is, against the reading of strength 0.
 
     Of a face: the critic's evidence for it against neutral, in tens of nats, since its probabilities are soon certain. Of
@@ -181,9 +248,7 @@ def _portraits(portrait: Path, device: str) -> Iterator[Maker]:
 
     def make(emotion: Emotion, seed: int) -> Measured:
         video = talking(picture, speech, emotion, options=TalkOptions(size=256, frame="1:1", seed=seed))
-        seen = see_frames(
-            ((i / video.curves.fps, frame) for i, frame in enumerate(video.frames())), finder=talking
-        )
+        seen = see_frames((i / video.curves.fps, frame) for i, frame in enumerate(video.frames()))
         return critics.measure_face(seen.curves)
 
     yield make

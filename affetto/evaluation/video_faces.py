@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from affetto.generators.portrait.detect import FaceFinder
-from affetto.generators.portrait.fit import PointModel, fit_face
+from affetto.generators.portrait.fit import FaceFit, fit_face
 from affetto.generators.portrait.landmarks import FaceLandmarks
+from affetto.generators.portrait.refit import refit_curves
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.video import probe_video, read_frames
@@ -20,12 +20,14 @@ from affetto.runtime.errors import InvalidInputError
 MOST_FPS = 12.5
 """Frames a second that are looked at: expressions are slower."""
 
+_AFRESH = 12  # frames between two looks for the face
+
 Frame = UInt8[np.ndarray, "row column 3"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeenFaces:
-    """What was seen: curves over time, the identity of each fit, and the share of frames with a face."""
+    """What was seen: curves over time, the identity at each look, and the share of looks that found a face."""
 
     curves: FaceCurves
     identity: Float[np.ndarray, "frame mode"]
@@ -50,41 +52,42 @@ def _finder() -> FaceFinder:
 
 
 def see_frames(
-    frames: Iterable[tuple[float, Frame]], *, name: str = "the video", fps: float = 25.0, finder: Any = None
+    frames: Iterable[tuple[float, Frame]], *, name: str = "the video", fps: float = 25.0
 ) -> SeenFaces:
-    """The largest face of each frame, fitted; frames without one repeat what was seen before."""
-    head = HeadModel.load()
-    model = PointModel(head)
-    weights, identities, crops, crop_times = [], [], [], []
-    hits = total = 0
-    for time, frame in frames:
-        total += 1
-        faces = _faces(frame)
-        if faces:
-            hits += 1
-            fit = fit_face(faces[0], head, (frame.shape[1], frame.shape[0]))
-            weights.append(np.asarray(fit.weights, np.float32))
-            identities.append(np.asarray(fit.identity, np.float32))
-            if hits % 6 == 1:
+    """The largest face of the frames, followed from look to look and fitted; the first face seen is the person.
+
+    Every second or so it is looked for afresh, which also tells whether a face is still there.
+    """
+    head, finder = HeadModel.load(), _finder()
+    points: np.ndarray | None = None
+    person: FaceFit | None = None
+    held, identities, crops, crop_times = [], [], [], []
+    looks = hits = 0
+    for index, (time, frame) in enumerate(frames):
+        if points is None or index % _AFRESH == 0:
+            looks += 1
+            faces = finder(frame)
+            points = faces[0].points if faces else None
+            if faces:
+                hits += 1
+                fit = fit_face(faces[0], head, (frame.shape[1], frame.shape[0]))
+                person = person or fit
+                identities.append(np.asarray(fit.identity, np.float32))
                 crops.append(_crop(frame, faces[0]))
                 crop_times.append(time)
-        elif weights:
-            weights.append(weights[-1])
-    if not total or hits < 0.3 * total:
-        raise InvalidInputError(f"{name}: shows a face in {hits} of {total} frames: give a video of one face")
-    curves = FaceCurves.neutral(len(weights), fps)
-    del model
+        else:
+            points = next(iter(finder.follow([frame], points)))
+        if points is not None or held:
+            held.append(held[-1] if points is None else points)
+    if person is None or hits < 0.5 * looks:
+        raise InvalidInputError(f"{name}: shows a face in {hits} of {looks} looks: give a video of one face")
     return SeenFaces(
-        curves=FaceCurves(fps=fps, weights=np.stack(weights), head=curves.head, eyes=curves.eyes),
+        curves=refit_curves(held, person, head, fps=fps),
         identity=np.stack(identities),
-        found=hits / total,
+        found=hits / looks,
         crops=tuple(crops),
         crop_times=tuple(crop_times),
     )
-
-
-def _faces(frame: Frame) -> list[FaceLandmarks]:
-    return _finder()(frame)
 
 
 def _crop(frame: Frame, face: FaceLandmarks) -> Frame:
