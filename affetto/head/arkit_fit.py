@@ -15,9 +15,9 @@ _ALONE = (*LOOKS, ARKIT_INDEX["tongueOut"])
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How strongly each wish counts, in units of a shape's own squared size, so that small shapes are not starved."""
+    """How strongly each wish counts when all shapes are scaled to the same size, so that small ones are not starved."""
 
-    sparse: float = 0.01  # L1: fewer shapes that say the same; a shape alone loses half of this
+    sparse: float = 0.01  # L1: one shape rather than several; of the usual size, a shape alone loses half of this
     smooth: float = 0.1  # squared change from frame to frame
     even: float = 0.02  # squared difference of left and right
     steps: int = 200
@@ -45,6 +45,7 @@ class ArkitFit:
         self._size = np.sqrt(np.diag(gram))
         self._allowed = self._size > 1e-4 * max(float(self._size.max()), 1e-30)
         self._allowed[list(_ALONE)] = False
+        self._usual = float(np.median(self._size[self._allowed])) if self._allowed.any() else 0.0
         self._size[~self._allowed] = 1.0
         scaled = gram / self._size[:, None] / self._size
         scaled[~self._allowed] = scaled[:, ~self._allowed] = 0.0
@@ -59,7 +60,7 @@ class ArkitFit:
     def solve(self, projected: Float[np.ndarray, "frame 52"]) -> Float32[np.ndarray, "frame 52"]:
         """The weights of consecutive frames."""
         options = self.options
-        wish = np.asarray(projected, np.float64) / self._size - options.sparse / 2.0 * self._size
+        wish = np.asarray(projected, np.float64) / self._size - options.sparse / 2.0 * self._usual
         amounts = np.zeros_like(wish)  # weights times the sizes of their shapes
         ahead, momentum = amounts, 1.0
         for _ in range(options.steps):
