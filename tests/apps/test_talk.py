@@ -35,7 +35,7 @@ def cache(tmp_path_factory):
 def motion(tmp_path) -> Path:
     curves = FaceCurves.neutral(8, 25.0)
     curves.weights[:, ARKIT_INDEX["jawOpen"]] = np.linspace(0, 0.6, 8)
-    return save_curves(tmp_path / "motion.csv", curves)
+    return save_curves(tmp_path / "motion.json", curves)
 
 
 def bomb(folder: Path) -> Path:

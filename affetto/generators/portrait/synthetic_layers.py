@@ -1,17 +1,16 @@
-"""What surrounds a face in a picture: backgrounds, hair, hats, glasses, hands in the way, and the camera's own marks."""
+"""What lies before and behind a face in a picture: hair, hats, glasses, shadows, hands in the way."""
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFilter
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter
 
+from affetto.generators.portrait.synthetic_photo import as_colour
 from affetto.generators.portrait.synthetic_skin import Look, tile_box
 from affetto.head.prepare import srgb_to_linear
 
-Colour = tuple[int, int, int]
 _FINE = 2  # layers are drawn this many times larger
 
 
@@ -131,59 +130,6 @@ class Glasses:
         y = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** squeeze * self.half[1] - self.drop
         across = side * (max(self.half[0] + 8.0, 32.0)) + x
         return np.column_stack([across, y, self.forward - 0.0035 * across**2])
-
-
-def backdrop(size: int, rng: np.random.Generator) -> Float32[np.ndarray, "row column 3"]:
-    """A wall, a gradient, blurred clutter or noise, sRGB 0..255."""
-    kind = rng.random()
-    base = _muted(rng)
-    if kind < 0.2:
-        picture = np.tile(base, (size, size, 1))
-    elif kind < 0.45:
-        angle = rng.uniform(0, 2 * np.pi)
-        y, x = np.mgrid[:size, :size] / size - 0.5
-        share = np.clip(0.5 + x * np.cos(angle) + y * np.sin(angle), 0, 1)[..., None]
-        picture = base * (1 - share) + _muted(rng) * share
-    else:
-        picture = _clutter(size, rng)
-    if rng.random() < 0.5:
-        coarse = rng.standard_normal(
-            (max(size // int(rng.integers(3, 40)), 3),) * 2 + (1 if rng.random() < 0.6 else 3,)
-        )
-        coarse = np.broadcast_to(coarse, (*coarse.shape[:2], 3))
-        field = np.asarray(
-            Image.fromarray(np.clip(128 + 40 * coarse, 0, 255).astype(np.uint8)).resize(
-                (size, size), Image.Resampling.BICUBIC
-            )
-        )
-        picture = picture + (field.astype(np.float32) - 128) * rng.uniform(0, 1.2)
-    return np.clip(picture, 0, 255).astype(np.float32)
-
-
-def _muted(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
-    """A colour, mostly a dull one."""
-    colour = rng.uniform(0, 255, 3)
-    return colour.mean() + (colour - colour.mean()) * rng.random() ** 1.5
-
-
-def _clutter(size: int, rng: np.random.Generator) -> Float[np.ndarray, "row column 3"]:
-    canvas = Image.new("RGB", (size, size), _colour(_muted(rng)))
-    pen = ImageDraw.Draw(canvas)
-    for _ in range(int(rng.integers(4, 40))):
-        colour = _colour(_muted(rng))
-        x, y = rng.uniform(-0.2, 1.2, 2) * size
-        reach = rng.uniform(0.02, 0.5, 2) * size
-        kind = rng.integers(4)
-        if kind == 0:
-            pen.rectangle([x, y, x + reach[0], y + reach[1]], fill=colour)
-        elif kind == 1:
-            pen.ellipse([x, y, x + reach[0], y + reach[1]], fill=colour)
-        elif kind == 2:
-            corners = (np.array([x, y]) + rng.uniform(-1, 1, (4, 2)) * reach).ravel().tolist()
-            pen.polygon(corners, fill=colour)
-        else:
-            pen.line([x, y, *(rng.uniform(0, 1, 2) * size)], fill=colour, width=int(rng.integers(1, 12)))
-    return np.asarray(canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0, 6))), np.float32)
 
 
 def hair_behind(picture: np.ndarray, scene: Scene, style: Style, rng: np.random.Generator) -> None:
@@ -328,7 +274,7 @@ def _draw_strands(
         count = len(run) if run.all() else int(run.argmin())
         if count < 2:
             continue
-        red, green, blue = _colour(colour * rng.uniform(0.55, 1.25))
+        red, green, blue = as_colour(colour * rng.uniform(0.55, 1.25))
         width = max(round(rng.uniform(thin, thick)), 1)
         xy = (flat[start : start + count, :2] * _FINE).ravel().tolist()
         pen.line(xy, fill=(red, green, blue, int(rng.uniform(150, 255))), width=width)
@@ -342,13 +288,13 @@ def _draw_glasses(
     light: float,
     rng: np.random.Generator,
 ) -> None:
-    fill = (*_colour(frame.colour * light), 255)
+    fill = (*as_colour(frame.colour * light), 255)
     centre = max(frame.half[0] + 8.0, 32.0)
     inner, outer = centre - frame.half[0], centre + frame.half[0]
     for side in (-1.0, 1.0):
         outline = frame.lens(side)
         flat = [(float(x) * _FINE, float(y) * _FINE) for x, y, _ in scene.project(outline)]
-        glass = _colour(frame.glass[:3] * (light if frame.glass[3] > 0.5 else 1.0))
+        glass = as_colour(frame.glass[:3] * (light if frame.glass[3] > 0.5 else 1.0))
         pen.polygon(flat, fill=(*glass, int(255 * frame.glass[3])))
         if rng.random() < 0.3:  # a reflection
             corners = np.array([flat[int(k)] for k in rng.integers(0, 36, 4)])
@@ -409,7 +355,7 @@ def _brim(
         [np.sin(angle) * 80, high + tilt * reach * np.cos(angle), np.cos(angle) * (78 + reach) - 52]
     )
     outline = scene.project(np.concatenate([inner, outer[::-1]]))
-    colour = _colour(style.hat_colour * light * rng.uniform(0.5, 1.0))
+    colour = as_colour(style.hat_colour * light * rng.uniform(0.5, 1.0))
     pen.polygon([(float(x) * _FINE, float(y) * _FINE) for x, y, _ in outline], fill=(*colour, 255))
 
 
@@ -427,70 +373,14 @@ def _in_the_way(
         for finger in range(int(rng.integers(1, 5))):
             start = at + across * finger * width * 1.05
             stop = start + along * side * rng.uniform(0.2, 0.9)
-            colour = _colour(style.tone * light * rng.uniform(0.75, 1.05))
+            colour = as_colour(style.tone * light * rng.uniform(0.75, 1.05))
             pen.line([*start, *stop], fill=(*colour, 255), width=round(width))
             pen.ellipse([*(start - width / 2), *(start + width / 2)], fill=(*colour, 255))
         return
     reach = side * rng.uniform(0.05, 0.22, 2)
-    colour = (*_colour(rng.uniform(0, 255, 3)), int(rng.uniform(200, 255)))
+    colour = (*as_colour(rng.uniform(0, 255, 3)), int(rng.uniform(200, 255)))
     box = [*(at - reach), *(at + reach)]
     if rng.random() < 0.5:
         pen.ellipse(box, fill=colour)
     else:
         pen.rectangle(box, fill=colour)
-
-
-def developed(
-    picture: UInt8[np.ndarray, "row column 3"], rng: np.random.Generator
-) -> UInt8[np.ndarray, "row column 3"]:
-    """The picture as cameras, prints and pens give it: tones, casts, grey, drawing, blur, grain, JPEG."""
-    values = picture.astype(np.float32)
-    kind = rng.random()
-    if kind < 0.07:
-        values = _drawn(values, rng)
-    if rng.random() < 0.15:
-        values = np.repeat(values @ np.array([0.3, 0.59, 0.11], np.float32)[:, None], 3, axis=2)
-        values *= 1 + rng.uniform(-0.1, 0.1, 3) * (rng.random() < 0.4)
-    elif rng.random() < 0.5:
-        grey = values.mean(axis=2, keepdims=True)
-        values = grey + (values - grey) * rng.uniform(0.4, 1.4)
-        values *= rng.uniform(0.82, 1.18, 3)
-    if rng.random() < 0.6:
-        values = 255 * np.clip(values / 255, 0, 1) ** rng.uniform(0.6, 1.6)
-        values = (values - 128) * rng.uniform(0.6, 1.3) + 128 + rng.uniform(-25, 25)
-    if rng.random() < 0.45:
-        sigma = rng.uniform(0.2, 1.6)
-        values = gaussian_filter(values, (sigma, sigma * rng.uniform(0.6, 1.4), 0))
-    if rng.random() < 0.6:
-        grain = rng.standard_normal(
-            values.shape if rng.random() < 0.5 else (*values.shape[:2], 1), np.float32
-        )
-        values = values + grain * (rng.random() ** 2 * 18)
-    result = np.clip(values, 0, 255).astype(np.uint8)
-    if rng.random() < 0.5:
-        buffer = io.BytesIO()
-        Image.fromarray(result).save(buffer, format="JPEG", quality=int(rng.integers(20, 95)))
-        result = np.asarray(Image.open(buffer).convert("RGB"))
-    return result
-
-
-def _drawn(values: Float32[np.ndarray, "row column 3"], rng: np.random.Generator) -> np.ndarray:
-    """A drawing: flat areas in a few tones, and lines where tone changes."""
-    smooth = gaussian_filter(values, (1.2, 1.2, 0))
-    grey = smooth.mean(axis=2)
-    edge = np.hypot(np.gradient(grey, axis=0), np.gradient(grey, axis=1))
-    line = np.clip(edge / rng.uniform(6, 20), 0, 1)[..., None]
-    if rng.random() < 0.5:
-        paper = rng.uniform(190, 255, 3)
-        shade = np.clip((grey - uniform_filter(grey, 25)) / 60, -1, 0.3)[..., None]
-        flat = paper * (1 + 0.35 * shade * rng.random())
-    else:
-        levels = int(rng.integers(3, 7))
-        flat = np.round(smooth / 255 * levels) / levels * 255
-    ink = rng.uniform(0, 80, 3)
-    return (flat + line * rng.uniform(0.5, 1.0) * (ink - flat)).astype(np.float32)
-
-
-def _colour(values: Float[np.ndarray, "3"]) -> Colour:
-    red, green, blue = np.clip(values, 0, 255).astype(int).tolist()
-    return red, green, blue

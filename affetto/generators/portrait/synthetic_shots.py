@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from affetto.generators.portrait import synthetic_layers as layers
+from affetto.generators.portrait import synthetic_photo as photo
 from affetto.generators.portrait.synthetic_skin import SkinPainter
 from affetto.head import kernels
 from affetto.head.landmarks68 import VERTICES_68
@@ -121,12 +122,12 @@ class Photographer:
         pivot = self.head.head_pivot.astype(np.float32)
         scene = self._posed(person, weights, gaze, angles, distance, pivot, rng)
         points = self._marks(person, scene, angles)
-        background = layers.backdrop(self.size, rng)
+        background = photo.backdrop(self.size, rng)
         layers.hair_behind(background, scene, person.style, rng)
         picture = self._painted(person, background, scene, rng)
         visible = self._seen(points, self._projected[VERTICES_68, 2])
         picture = layers.in_front(picture, scene, person.style, self._nearest.max(axis=2), rng)
-        picture = layers.developed(picture, rng)
+        picture = photo.developed(picture, rng)
         return Shot(picture=picture, points=points, visible=visible, pose=angles.astype(np.float32))
 
     def _marks(self, person: Person, scene: layers.Scene, angles: np.ndarray) -> Float32[np.ndarray, "68 2"]:
@@ -162,7 +163,7 @@ class Photographer:
 
     def nothing(self, person: Person, rng: np.random.Generator) -> UInt8[np.ndarray, "row column 3"]:
         """A picture without a face: a background, or the back of somebody's head."""
-        background = layers.backdrop(self.size, rng)
+        background = photo.backdrop(self.size, rng)
         if rng.random() < 0.5:
             picture = background.astype(np.uint8)
         else:
@@ -172,7 +173,7 @@ class Photographer:
             picture = self._painted(person, background, scene, rng)
         if rng.random() < 0.6:
             picture = layers.obstructed(picture, person.style, rng)
-        return layers.developed(picture, rng)
+        return photo.developed(picture, rng)
 
     def _framed(
         self, angles: np.ndarray, pivot: np.ndarray, distance: np.float32, rng: np.random.Generator

@@ -113,7 +113,7 @@ def test_a_stream_gives_the_frames_of_the_whole_with_their_times(speaker, portra
 
 
 def test_a_motion_file_moves_the_face_and_the_generator_is_not_asked(speaker, portrait, tmp_path):
-    path = save_curves(tmp_path / "motion.csv", _opening(4))
+    path = save_curves(tmp_path / "motion.json", _opening(4))
     options = dataclasses.replace(SMALL, head_motion=0.5)
     plan = speaker.plan(portrait, _talk(0.4), motion=path, options=options)
     assert speaker._motion.asked == []
