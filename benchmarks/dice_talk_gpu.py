@@ -177,8 +177,9 @@ def pipeline(asked: argparse.Namespace, device: torch.device) -> DiceTalkPipelin
     draw = torch.Generator(device).manual_seed(0)
     recipe = load_recipe() if asked.recipe else None
     for name in NETWORKS:
-        network = sizes.empty(name)
-        network.to_empty(device=device)
+        with device:
+            network = sizes.build(name)
+        torch.nn.Module.to(network, device=device)
         state = network.state_dict()
         if recipe is not None:
             recipe.fill_(state)

@@ -124,7 +124,7 @@ def doubled(frames: Iterator[Picture], interpolator: FrameInterpolator) -> Itera
     before: Picture | None = None
     for frame in frames:
         if before is not None:
-            pair = (each[None].to(interpolator.device) for each in (before, frame))
+            pair = (each[None].to(interpolator.device, interpolator.dtype) for each in (before, frame))
             yield interpolator.middle(*pair)[0].float().clamp(0, 1).cpu()
         yield frame
         before = frame

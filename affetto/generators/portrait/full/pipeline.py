@@ -1,7 +1,6 @@
 """`DiceTalkPipeline`: a portrait, speech and an emotion in, a video out, through DICE-Talk's published networks."""
 
 import contextlib
-import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,7 +49,7 @@ from affetto.generators.portrait.full.speech import (
     speech_windows,
 )
 from affetto.generators.portrait.full.video import FPS, DiceTalkVideo, RunReport
-from affetto.generators.portrait.full.workers import DevicePool, Pool, ProcessPool, Worker
+from affetto.generators.portrait.full.workers import DevicePool, Pool, ProcessPool, Worker, replica
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.media.audio import Audio
 from affetto.runtime.device import resolve_device, resolve_dtype
@@ -336,11 +335,10 @@ class DiceTalkPipeline(DiffusionPipeline):
     ) -> Pool:
         """One worker for each device; in a run of `accelerate launch`, the one of this process."""
         places = [resolve_device(name) for name in devices or ()]
-        denoisers = [self.unet] + [copy.deepcopy(self.unet).to(place) for place in places[1:]]
-        if places and places[0] != self.unet.device:
-            raise UsageError(
-                f"the first of the devices must be the pipeline's, {self.unet.device}: got {places[0]}"
-            )
+        own = self.unet.device
+        if places and (places[0].type, places[0].index or 0) != (own.type, own.index or 0):
+            raise UsageError(f"the first of the devices must be the pipeline's, {own}: got {places[0]}")
+        denoisers = [self.unet] + [replica(self.unet, place) for place in places[1:]]
         workers.extend(
             Worker(denoiser, clip, keep_keys=running.keeps_keys, dtype=dtype) for denoiser in denoisers
         )
@@ -398,6 +396,8 @@ class DiceTalkPipeline(DiffusionPipeline):
                 return ladder.attempt("decode", lambda running: _in_parts(self.vae, latents, running))
 
         pictures = decoded(self.vae, video.latents, frames, decode=decode)
+        # Half precision cannot tell places in a picture of 512 pixels apart: this small network is fp32 everywhere.
+        nn.Module.to(self.interpolator, device=self._where, dtype=torch.float32)
         whole = doubled(pictures, self.interpolator) if interpolate else held(pictures)
         return to_length(whole, video.count)
 

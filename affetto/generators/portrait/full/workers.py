@@ -10,6 +10,7 @@ from accelerate.utils import reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from affetto.generators.portrait.full.accounting import empty_like
 from affetto.generators.portrait.full.clip import ClipConditions
 from affetto.generators.portrait.full.denoiser import Denoised, TalkingDenoiser
 from affetto.generators.portrait.full.guidance import Branch
@@ -77,6 +78,16 @@ class Worker:
 
 
 @runtime_checkable
+def replica(denoiser: TalkingDenoiser, device: torch.device) -> TalkingDenoiser:
+    """The same denoiser on another device, copied there directly, so that its own device needs no room for two."""
+    copied = empty_like(denoiser, denoiser.dtype)
+    assert isinstance(copied, TalkingDenoiser)
+    copied.load_state_dict(
+        {key: value.to(device) for key, value in denoiser.state_dict().items()}, assign=True
+    )
+    return copied.requires_grad_(False)
+
+
 class Pool(Protocol):
     """Runs the batches of a step on the workers there are."""
 

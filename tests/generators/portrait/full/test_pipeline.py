@@ -188,7 +188,8 @@ def test_bf16_networks_run_and_stay_near(pipe, video):
     found = half(photo(), SOUND, "happy@0.6", box=BOX, options=OPTIONS)
     assert found.report().dtype == "bfloat16"
     assert (found.latents - video.latents).abs().mean() < 0.3 * video.latents.abs().mean()
-    assert next(found.frames()).shape == (64, 64, 3)
+    assert all(frame.shape == (64, 64, 3) for frame in found.frames())
+    assert half.interpolator.dtype == torch.float32
 
 
 def test_input_that_cannot_be_used_is_refused(pipe):
