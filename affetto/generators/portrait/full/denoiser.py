@@ -126,7 +126,7 @@ class TalkingDenoiser(UNetSpatioTemporalConditionModel):
         size = next((n for n in range(2, window) if window % n == 0), 1)
         for module in self.modules():
             if isinstance(module, (BasicTransformerBlock, TemporalBasicTransformerBlock)):
-                module.set_chunk_feed_forward(size, 0)
+                module.set_chunk_feed_forward(size, dim=0)
 
     def forward(  # type: ignore[override]
         self,
