@@ -38,15 +38,7 @@ class DicePreset:
 EXACT = DicePreset(name="exact", branches_together=False, offload="idle")
 """The published result in half its memory: 25 steps of every feature, fp16 on a GPU, branches in turn."""
 
-FAST = replace(
-    EXACT,
-    name="fast",
-    reuse_every=2,
-    dtype="bf16",
-    branches_together=True,
-    channels_last=True,
-    offload="none",
-)
+FAST = replace(EXACT, name="fast", reuse_every=2, dtype="bf16", branches_together=True, channels_last=True)
 """Deep features are shared by two steps; bf16. `compiled=True` adds torch.compile, a minute before the first step."""
 
 PREVIEW = replace(FAST, name="preview", size=256, steps=12, interpolate=False, reuse_every=3)
