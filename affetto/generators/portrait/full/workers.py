@@ -77,7 +77,6 @@ class Worker:
             )
 
 
-@runtime_checkable
 def replica(denoiser: TalkingDenoiser, device: torch.device) -> TalkingDenoiser:
     """The same denoiser on another device, copied there directly, so that its own device needs no room for two."""
     copied = empty_like(denoiser, denoiser.dtype)
@@ -88,6 +87,7 @@ def replica(denoiser: TalkingDenoiser, device: torch.device) -> TalkingDenoiser:
     return copied.requires_grad_(False)
 
 
+@runtime_checkable
 class Pool(Protocol):
     """Runs the batches of a step on the workers there are."""
 
