@@ -1,7 +1,6 @@
 """`Director`: a scene in, everything it asks for out, all from one emotion track and in sync."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,8 +29,8 @@ from affetto.scene.recipe import check_inputs
 from affetto.scene.scoring import key_hits, turns
 from affetto.scene.timeline import SpokenLine, Timeline, lay_out
 
+_CALM = EmotionTrack.constant(Emotion.neutral())
 _MEASURED_S = 60.0  # of each speaker that sync is measured on
-_ALIGNED_MS = 15.0  # a face that is later than this on the whole begins earlier
 
 
 class Director:
@@ -106,8 +105,7 @@ class Director:
             spoken.append(self._speak(line, index, chosen, watch))
         watch("voice", len(self.lines), len(self.lines))
         timeline = lay_out(self.scene, spoken)
-        leads: dict[str, float] = {}
-        curves = {name: self._play(timeline, name, leads, chosen, watch) for name in timeline.speakers}
+        curves = {name: self._play(timeline, name, chosen, watch) for name in timeline.speakers}
         piece, music = self._compose(timeline, chosen, watch)
         watch("mix", 0, 1)
         stems = {
@@ -139,7 +137,6 @@ class Director:
             mix_report=report,
             sync=self._measure(timeline, curves, stems, piece, watch),
             chosen=chosen,
-            leads=leads,
         )
         return self._performance
 
@@ -160,36 +157,31 @@ class Director:
         chosen[f"voice {index + 1}"] = first + 1009 * best
         return made[best]
 
-    def _play(
-        self, timeline: Timeline, name: str, leads: dict[str, float], chosen: dict[str, int], watch: Watch
-    ) -> FaceCurves:
-        """The face of one speaker. A face is slow to let go of an emotion: what that makes it late, it begins earlier."""
-        part = timeline.cut(_MEASURED_S)
-        track = timeline.tracks[name, "face"]
-        made: list[FaceCurves] = []
-        for take in range(self._best_of):
-            seed = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * take
-            felt = self.troupe.play(part, name, seed=seed, progress=watch.callback, cancel=watch.cancel)
-            if take == 0:
-                calm = EmotionTrack.constant(Emotion.neutral())
-                self._unfelt[name] = self.troupe.play(part, name, seed=seed, track=calm, cancel=watch.cancel)
-                leads[name] = _lateness(felt, self._unfelt[name], part.tracks[name, "face"])
-            if leads[name] or part is not timeline:
-                felt = self.troupe.play(
-                    timeline,
-                    name,
-                    seed=seed,
-                    track=track.shifted(-leads[name]) if leads[name] else track,
-                    progress=watch.callback,
-                    cancel=watch.cancel,
-                )
-            made.append(felt)
+    def _play(self, timeline: Timeline, name: str, chosen: dict[str, int], watch: Watch) -> FaceCurves:
+        """The face of one speaker over the whole timeline, the best of several where a judge is asked.
+
+        A face is slow to let go of an emotion. What that makes it late at a change is measured, and the change begun
+        earlier by as much.
+        """
+        first = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name))
+        part, track = timeline.cut(_MEASURED_S), timeline.tracks[name, "face"]
+
+        def play(line: Timeline, seed: int, course: EmotionTrack) -> FaceCurves:
+            return self.troupe.play(
+                line, name, seed=seed, track=course, progress=watch.callback, cancel=watch.cancel
+            )
+
+        self._unfelt[name] = play(part, first, _CALM)
+        felt = play(part, first, track)
+        late = sync.face_lags(felt, self._unfelt[name], track)
+        moved = sync.in_time(track, late) if late else track
+        if not late and part is timeline and self._best_of == 1:
+            return felt
+        made = [play(timeline, first + 1009 * take, moved) for take in range(self._best_of)]
         if len(made) == 1 or self._judge is None:
             return made[0]
         best = int(np.argmax([self._judge.face(each, track) for each in made]))
-        chosen[f"face {name}"] = (
-            self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name)) + 1009 * best
-        )
+        chosen[f"face {name}"] = first + 1009 * best
         return made[best]
 
     def replay(self, performance: Performance, name: str, track: EmotionTrack) -> FaceCurves:
@@ -243,7 +235,8 @@ class Director:
         for done, (name, played) in enumerate(curves.items()):
             part = timeline.cut(_MEASURED_S)
             frames = round(part.seconds * self.scene.fps)
-            lags += sync.face_lags(played.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])
+            found = sync.face_lags(played.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])
+            lags += [lag for _, lag in found]
             heard = self.troupe.animator.plan(stems[name].sliced(0.0, part.seconds)).content
             lip = sync.lips_on_sound(played.sliced(0, frames), heard, head)
             lags += [lip] if lip is not None else []
@@ -328,9 +321,3 @@ class Director:
         performance = self.perform(callback=callback, cancel=cancel)
         files = write_scene(self, performance, folder, Watch(callback, cancel))
         return SceneRender(folder=folder, files=tuple(files), performance=performance, scene=self.scene)
-
-
-def _lateness(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> float:
-    """Seconds by which a face is late on the whole; 0 when that is little."""
-    late = sync.pooled([replace(lag, what="face") for lag in sync.face_lags(felt, unfelt, track)])
-    return late[0].milliseconds / 1000 if late and abs(late[0].milliseconds) > _ALIGNED_MS else 0.0

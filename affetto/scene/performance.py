@@ -60,7 +60,6 @@ class Performance:
     mix_report: mixing.MixReport
     sync: sync.SyncReport
     chosen: Mapping[str, int]  # seeds that a judge preferred, by what they made
-    leads: Mapping[str, float]  # seconds by which the emotion of each face was moved earlier, to be in time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +86,6 @@ class SceneRender:
             "key": done.piece.plan.key if done.piece is not None else None,
             "sync": done.sync.document(),
             "chosen": dict(done.chosen),
-            "face_leads_ms": {name: _round(1000 * lead) for name, lead in done.leads.items()},
         }
 
 

@@ -66,8 +66,7 @@ class PortraitPerformer:
         felt = tracks[name, "portrait"]
         if str(felt) == str(tracks[name, "face"]):
             return performance.curves[name]
-        lead = performance.leads.get(name, 0.0)
-        return director.replay(performance, name, felt.shifted(-lead) if lead else felt)
+        return director.replay(performance, name, felt)
 
     def frames(
         self, start: int, stop: int, size: tuple[int, int]

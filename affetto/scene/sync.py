@@ -8,6 +8,7 @@ of the recording at the same moment of the words.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ BAR_MS = 40.0
 """How far voice and face may be off."""
 
 _FPS = 100.0
-_SYLLABLE = 12.0  # frames at 100 Hz
+_QUICK_S, _CHANGE = 1.2, 0.25  # a change that can be timed: how long at most, how large at least (half of L1)
+_SETTLED_S, _LEAST_REST_S = 0.75, 0.3  # when it is settled
+_SYLLABLE = 10.0  # frames at 100 Hz
 _SEMITONE = 12.0 / np.log(2.0)
 BROWS = tuple(
     index for index, name in enumerate(ARKIT_52) if name.startswith(("brow", "cheekSquint", "noseSneer"))
@@ -49,6 +52,7 @@ class Lag:
     milliseconds: float
     explained: float
     seconds: float  # of material behind the figure
+    worst: float | None = None  # of several, milliseconds
 
     @property
     def holds(self) -> bool:
@@ -83,14 +87,6 @@ class SyncReport:
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
-
-
-def asked_columns(
-    track: EmotionTrack, seconds: float, fps: float = _FPS
-) -> Float[np.ndarray, "frame column"]:
-    """What is asked over time: the eight anchors without neutral, and effective VAD."""
-    batch = track.sample(np.arange(max(round(seconds * fps), 1)) / fps)
-    return np.concatenate([batch.anchors()[:, 1:], batch.effective_vad], axis=1)
 
 
 def voice_lag(line: SpokenLine) -> Lag | None:
@@ -130,19 +126,108 @@ def _at(curve: Float[np.ndarray, "_frame"], times: Float[np.ndarray, "frame"]) -
     return np.interp(times * CONTROL_FPS, np.arange(len(curve)), curve)
 
 
-def face_lags(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> list[Lag]:
-    """By how much brows and mouth follow the emotion; `unfelt` is the same performance without any."""
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """A quick change of emotion: from `start` to `stop` seconds; where it is settled again until `rest`."""
+
+    start: float
+    stop: float
+    rest: float
+
+
+def ramps(track: EmotionTrack, seconds: float) -> list[Ramp]:
+    """The changes of a course that are quick and large enough to tell when they happen, with time to settle after them."""
+    found: list[Ramp] = []
+    keys = [key for key in track.keyframes if key.time < seconds]
+    for index, (key, following) in enumerate(pairwise(keys)):
+        start = following.time if key.ease == "hold" else key.time
+        moved = track.sample(np.array([start - 1e-3, following.time + 1e-3])).anchors()
+        change = 0.5 * float(np.abs(moved[1] - moved[0]).sum())
+        later = [other.time for other in keys[index + 2 :]][:1]
+        settled = (
+            not later
+            or np.abs(track.sample(np.array([following.time, later[0]])).anchors()[0] - moved[1]).sum() < 0.1
+        )
+        rest = min(following.time + _SETTLED_S, later[0] if later and not settled else seconds)
+        if (
+            change >= _CHANGE
+            and following.time - start <= _QUICK_S
+            and rest - following.time >= _LEAST_REST_S
+        ):
+            found.append(Ramp(start=start, stop=following.time, rest=rest))
+    return found
+
+
+def ramp_lag(
+    cause: Float[np.ndarray, "frame column"], effect: Float[np.ndarray, "frame channel"], ramp: Ramp
+) -> float | None:
+    """Seconds by which `effect` is half-way through a change later than `cause` is; both at 100 Hz.
+
+    Half-way is told along the line from where each stands before the change to where it stands after it.
+    """
+    halves = []
+    for values in (cause, effect):
+        before = _mean(values, max(ramp.start - 0.35, 0.0), max(ramp.start - 0.05, 0.02))
+        after = _mean(values, ramp.rest - _LEAST_REST_S, ramp.rest)
+        way = after - before
+        if float(way @ way) < 1e-5:
+            return None
+        done = (values - before) @ way / float(way @ way)
+        first, last = round(max(ramp.start - 0.5, 0.0) * _FPS), round(ramp.rest * _FPS)
+        part = done[first : last + 1]
+        crossed = np.flatnonzero((part[:-1] < 0.5) & (part[1:] >= 0.5))
+        if not len(crossed):
+            return None
+        exact = crossed + (0.5 - part[crossed]) / (part[crossed + 1] - part[crossed])
+        near = 0.0 if not halves else halves[0]
+        halves.append(float(exact[0] if not halves else exact[np.abs(exact - near).argmin()]))
+    return (halves[1] - halves[0]) / _FPS
+
+
+def _mean(
+    values: Float[np.ndarray, "frame column"], start: float, stop: float
+) -> Float[np.ndarray, "column"]:
+    first = min(max(round(start * _FPS), 0), len(values) - 1)
+    return values[first : max(round(stop * _FPS), first) + 1].mean(axis=0)
+
+
+def face_lags(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> list[tuple[Ramp, Lag]]:
+    """By how much brows and mouth are late at each quick change; `unfelt` is the same performance without emotion."""
     seconds = min(felt.seconds, unfelt.seconds)
-    cause = asked_columns(track, seconds)
+    frames = max(round(seconds * _FPS), 1)
+    cause = np.asarray(track.sample(np.arange(frames) / _FPS).anchors()[:, 1:], np.float64)
     change = felt.resampled(_FPS).weights - unfelt.resampled(_FPS).weights
-    change = gaussian_filter1d(change, _SYLLABLE, axis=0, mode="nearest")  # speech moves the same shapes
-    count = min(len(cause), len(change))
+    count = min(frames, len(change))
     lags = []
-    for what, chosen in (("emotion in the brows", BROWS), ("emotion around the mouth", MOUTH)):
-        found = lag_of(cause[:count], change[:count, chosen], fps=_FPS)
-        if found is not None:
-            lags.append(Lag(what=what, milliseconds=1000 * found[0], explained=found[1], seconds=seconds))
+    for what, chosen, blur in (
+        ("emotion in the brows", BROWS, 4.0),
+        ("emotion around the mouth", MOUTH, _SYLLABLE),
+    ):
+        shown = gaussian_filter1d(change[:count, chosen].astype(np.float64), blur, axis=0, mode="nearest")
+        for ramp in ramps(track, seconds):
+            late = ramp_lag(cause[:count], shown, ramp)
+            if late is not None:
+                lag = Lag(what=what, milliseconds=1000 * late, explained=1.0, seconds=ramp.rest - ramp.start)
+                lags.append((ramp, lag))
     return lags
+
+
+def in_time(track: EmotionTrack, lags: Sequence[tuple[Ramp, Lag]]) -> EmotionTrack:
+    """The course with each change begun earlier by what it was late, at most 0.2 s; a face lets go of emotions slowly."""
+    by_ramp: dict[Ramp, list[float]] = {}
+    for ramp, lag in lags:
+        by_ramp.setdefault(ramp, []).append(lag.milliseconds / 1000)
+    at, to = [0.0], [0.0]
+    for ramp, late in sorted(by_ramp.items(), key=lambda item: item[0].start):
+        early = float(np.clip(np.mean(late), -0.2, 0.2))
+        for time in (ramp.start, ramp.stop):
+            if time > at[-1] + 1e-3 and time - early > to[-1] + 1e-3:
+                at.append(time)
+                to.append(time - early)
+    last_at, last_to = at[-1] + 1.0, max(at[-1] + 1.0, to[-1] + 0.1)
+    at.append(last_at)
+    to.append(last_to)
+    return track.warped(lambda t: float(np.interp(t, at, to)) + max(t - last_at, 0.0))
 
 
 def lips_on_sound(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> Lag | None:
@@ -156,7 +241,7 @@ def lips_on_sound(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> 
 
 
 def pooled(lags: Sequence[Lag]) -> list[Lag]:
-    """Lags of the same thing as one: the mean, weighted by how much is explained and how long it lasts."""
+    """Lags of the same thing as one: the mean, weighted by how much is explained and how long it lasts, and the worst."""
     found = []
     for what in dict.fromkeys(lag.what for lag in lags):
         same = [lag for lag in lags if lag.what == what]
@@ -167,6 +252,7 @@ def pooled(lags: Sequence[Lag]) -> list[Lag]:
                 milliseconds=float(np.average([lag.milliseconds for lag in same], weights=weight)),
                 explained=float(np.average([lag.explained for lag in same], weights=weight)),
                 seconds=float(sum(lag.seconds for lag in same)),
+                worst=max((lag.milliseconds for lag in same), key=abs),
             )
         )
     return found

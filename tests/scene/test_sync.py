@@ -4,7 +4,7 @@ import pytest
 from affetto.acting.lip_sync import lag_of
 from affetto.conditioning.track import EmotionTrack
 from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
-from affetto.scene.sync import BAR_MS, Lag, face_lags, pooled
+from affetto.scene.sync import BAR_MS, Lag, face_lags, in_time, pooled, ramps
 
 
 def curves(brow: np.ndarray, smile: np.ndarray, fps: float) -> FaceCurves:
@@ -40,18 +40,37 @@ def test_no_lag_is_made_up_where_nothing_moves_or_nothing_fits():
     assert lag_of(rng.standard_normal((3000, 1)), rng.standard_normal((3000, 2)), fps=100.0) is None
 
 
+TRACK = EmotionTrack.parse("0:neutral; 1.5:neutral; 1.8:surprised; 3:surprised; 3.4:neutral; 6:neutral")
+
+
 def test_brows_that_come_late_are_told_apart_from_a_mouth_in_time():
-    track = EmotionTrack.parse("0:neutral; 1.5:neutral; 1.8:surprised; 3:surprised; 3.4:neutral; 6:neutral")
     times = np.arange(0, 6, 1 / 50)
-    felt = track.sample(times).anchors()[:, 6]
-    late = track.sample(np.maximum(times - 0.1, 0)).anchors()[:, 6]
-    lags = {
-        lag.what: lag for lag in face_lags(curves(late, felt, 50.0), curves(0 * late, 0 * late, 50.0), track)
-    }
-    assert lags["emotion in the brows"].milliseconds == pytest.approx(100, abs=8)
-    assert not lags["emotion in the brows"].holds
-    assert lags["emotion around the mouth"].milliseconds == pytest.approx(0, abs=8)
-    assert lags["emotion around the mouth"].holds
+    felt = TRACK.sample(times).anchors()[:, 6]
+    late = TRACK.sample(np.maximum(times - 0.1, 0)).anchors()[:, 6]
+    found = face_lags(curves(late, felt, 50.0), curves(0 * late, 0 * late, 50.0), TRACK)
+    brows = [lag for _, lag in found if lag.what == "emotion in the brows"]
+    mouth = [lag for _, lag in found if lag.what == "emotion around the mouth"]
+    assert [ramp.start for ramp, _ in found[:2]] == [1.5, 3.0]
+    assert [lag.milliseconds for lag in brows] == pytest.approx([100, 100], abs=10)
+    assert [lag.milliseconds for lag in mouth] == pytest.approx([0, 0], abs=10)
+    assert not brows[0].holds
+    assert mouth[0].holds
+
+
+def test_changes_that_come_late_are_begun_earlier_and_the_rest_stays():
+    found = [
+        (ramp, Lag(what="x", milliseconds=120.0, explained=1.0, seconds=1.0)) for ramp in ramps(TRACK, 6.0)
+    ]
+    moved = in_time(TRACK, found)
+    assert [key.time for key in moved.keyframes] == pytest.approx([0, 1.38, 1.68, 2.88, 3.28, 6.0], abs=0.01)
+    assert [key.emotion for key in moved.keyframes] == [key.emotion for key in TRACK.keyframes]
+
+
+def test_slow_and_small_changes_are_not_timed():
+    assert ramps(EmotionTrack.parse("0:neutral; 3:happy; 4:happy"), 6.0) == []
+    assert ramps(EmotionTrack.parse("0:happy; 2:happy; 2.3:happy@0.9; 5:happy@0.9"), 6.0) == []
+    held = ramps(EmotionTrack.parse("0:happy~hold; 2:sad"), 6.0)
+    assert [(ramp.start, ramp.stop) for ramp in held] == [(2.0, 2.0)]
 
 
 def test_lags_of_several_speakers_are_averaged_by_how_much_they_say():
@@ -60,4 +79,5 @@ def test_lags_of_several_speakers_are_averaged_by_how_much_they_say():
         Lag(what="x", milliseconds=100.0, explained=0.1, seconds=1.0),
     ]
     assert pooled(lags)[0].milliseconds == pytest.approx(10 + 90 * 0.1 / 9.1)
+    assert pooled(lags)[0].worst == 100.0
     assert BAR_MS == 40.0
