@@ -12,6 +12,7 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 
 BENCHES: Mapping[str, str] = {
     "face": "affetto.evaluation.face_bench",
+    "portrait": "affetto.evaluation.portrait_bench",
     "voice": "affetto.evaluation.voice_bench",
     "music": "affetto.evaluation.music_bench",
 }

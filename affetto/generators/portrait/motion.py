@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from affetto.acting.adapter import FaceEmotion, face_emotion
 from affetto.acting.closure import LipGap, close_lips
@@ -15,7 +15,7 @@ from affetto.acting.lip_gap import LinearGap
 from affetto.acting.pieces import join, resampled_pieces
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack, as_track
-from affetto.generators.portrait.motion_limits import Limits, LinearLimits, limits_of
+from affetto.generators.portrait.motion_limits import Limits, LinearLimits, Seam, limits_of
 from affetto.generators.portrait.motion_sampling import FlowSampler, Guidance, WindowSampler
 from affetto.generators.portrait.motion_space import (
     CHANNELS,
@@ -224,13 +224,15 @@ class MotionGenerator:
         is_known[:, :PREFIX] = stretch.index > 0
         heard = content_rows(stretch.content)[stretch.start - stretch.first - MARGIN :]
         features = emotion.features()[stretch.start - stretch.first :][: WINDOW * ROWS_PER_FRAME]
+        limited = LinearLimits(inside, self._device_gap, self.device)
+        joined = nn.Sequential(Seam(end[:, :PREFIX]), limited) if stretch.index else limited
         white = torch.randn(1, WINDOW, CHANNELS, generator=_chance(options.seed, stretch.index))
         with torch.inference_mode():
             motion = self._sampler(
                 torch.from_numpy(heard)[None].to(self.device),
                 torch.from_numpy(features[::ROWS_PER_FRAME].copy())[None].to(self.device),
                 style, end, is_known, white.to(self.device), options.guidance,
-                LinearLimits(inside, self._device_gap, self.device),
+                joined,
             )[0].float().cpu().numpy()  # fmt: skip
         begin = PREFIX if stretch.index else 0
         motion[begin:, SHAPES] = self._shut(motion[:, SHAPES], limits.shut, head, begin)

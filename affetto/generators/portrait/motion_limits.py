@@ -17,10 +17,19 @@ from affetto.acting.closure import closing_ease
 from affetto.acting.expression import LOWER_FACE, express, hann, mood
 from affetto.acting.lip_gap import LinearGap
 from affetto.acting.liveliness import blink_curve
-from affetto.generators.portrait.motion_space import BLINK, FPS, ROWS_PER_FRAME, SHAPES
+from affetto.generators.portrait.motion_space import (
+    BLINK,
+    CHANNELS,
+    FPS,
+    HEAD,
+    ROWS_PER_FRAME,
+    SHAPES,
+    WINDOW,
+)
 from affetto.speech.content import CONTENT_FPS, SpeechContent, closure_events
 
 _CLOSED = 0.006  # of the inter-pupil distance
+_SHAPE_EASE, _HEAD_EASE = 5, 15  # frames
 _SPARE = 0.010  # by which lips may part farther in silence than the expression asks
 
 
@@ -66,6 +75,31 @@ def limits_of(
         rest_head=bearing.head[frames],
         rest_gaze=bearing.gaze[frames],
     )
+
+
+class Seam(nn.Module):
+    """Lets motion go on from the frames that are known as they were moving: what jumps is shifted, less and less.
+
+    Shapes are back on their own course after 0.2 s, the head after 0.6 s; glances and blinks may jump.
+    """
+
+    share: Tensor
+    expected: Tensor
+
+    def __init__(self, known: Float[Tensor, "window 10 58"]) -> None:
+        super().__init__()
+        self.frames = known.shape[1]
+        last, before = known[:, -1:], known[:, -2:-1]
+        self.register_buffer("expected", last + 0.5 * (last - before))
+        share = np.zeros((WINDOW - self.frames, CHANNELS), np.float32)
+        for channels, reach in ((SHAPES, _SHAPE_EASE), (HEAD, _HEAD_EASE)):
+            share[:reach, channels] = 0.5 + 0.5 * np.cos(np.pi * np.arange(reach) / reach)[:, None]
+        self.register_buffer("share", torch.from_numpy(share).to(known))
+
+    def forward(self, motion: Float[Tensor, "window 64 58"]) -> Float[Tensor, "window 64 58"]:
+        """The motion with the jump taken out of its fresh frames."""
+        jump = motion[:, self.frames : self.frames + 1] - self.expected
+        return torch.cat([motion[:, : self.frames], motion[:, self.frames :] - jump * self.share], dim=1)
 
 
 class LinearLimits(nn.Module):

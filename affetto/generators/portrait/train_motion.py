@@ -200,11 +200,11 @@ class MotionTrainer:
         batches = self.data.batches(self.windows, start=self.step)
         recent: dict[str, float] = {}
         began, saved = time.process_time(), 0.0
-        warm = self.step + 100
+        warm = self.step + 30
         while (elapsed := time.process_time() - began) < seconds:
             done = elapsed / seconds
             for group in optimiser.param_groups:
-                group["lr"] = rate * min(1.0, 1.0 - (warm - self.step) / 101) * (0.02 + 0.98 * _cosine(done))
+                group["lr"] = rate * min(1.0, 1.0 - (warm - self.step) / 31) * (0.02 + 0.98 * _cosine(done))
             with autocast(self.device, torch.bfloat16 if done < 0.9 else torch.float32):
                 losses = self.losses(self.net, next(batches).to(self.device), chance)
             optimiser.zero_grad(set_to_none=True)
