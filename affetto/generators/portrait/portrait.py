@@ -100,12 +100,17 @@ def choose_face(faces: Sequence[FaceLandmarks], name: str, *, face: int | None =
     return faces[0]
 
 
+def face_height(face: FaceLandmarks) -> float:
+    """Pixels from hairline to chin, reckoned from the box about the points."""
+    return _HAIRLINE * face.size
+
+
 def describe_faces(faces: Sequence[FaceLandmarks]) -> str:
     """One line that lists faces with their numbers, sizes and places."""
     places = []
     for number, each in enumerate(faces[:_PEOPLE_LISTED], 1):
         x, y = each.points.mean(axis=0)
-        places.append(f"{number} at ({x:.0f}, {y:.0f}), {_HAIRLINE * each.size:.0f} px")
+        places.append(f"{number} at ({x:.0f}, {y:.0f}), {face_height(each):.0f} px")
     more = ", ..." if len(faces) > _PEOPLE_LISTED else ""
     count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     return f"{count} found ({'; '.join(places)}{more})"
@@ -115,7 +120,7 @@ def checked_fit(
     landmarks: FaceLandmarks, head: HeadModel, image: UInt8[np.ndarray, "row column 3"], name: str
 ) -> FaceFit:
     """The head model on the face; raises `InvalidInputError` when the face is too small, turned away, or none of ours."""
-    height = _HAIRLINE * landmarks.size
+    height = face_height(landmarks)
     if height < MIN_FACE:
         raise InvalidInputError(
             f"{name}: the face is {height:.0f} pixels tall, {MIN_FACE} are needed: use a larger picture"
