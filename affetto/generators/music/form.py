@@ -35,6 +35,7 @@ _BLOCKS = ("AABA", "CCDA", "EEBA")
 _MINOR_BELOW, _MAJOR_ABOVE = 3.6, 4.2  # mean level of the mode fader over two bars
 _PROGRESSIONS = 96  # drawn for each phrase
 _STRICT = 2.0  # how soon those are left behind that miss the valence asked for
+_STILL = 0.3  # cost of a bar on the chord of the one before, in units of valence
 _VALENCE_OF_LEVEL = 0.5  # of the formula, before it saturates, for a level of the mode fader
 _OTHERS = 0.2  # what length, density and register add to the valence of usual bars
 _REACH = (-2.2, 2.2)  # what mode and clarity can add
@@ -309,13 +310,15 @@ def _chosen(
     kept = len(returned)
 
     def missed(chords: Int64[np.ndarray, "draw some 2"]) -> Float64[np.ndarray, "draw some"]:
-        """How far each bar is from its valence, after the bars before it and with those that return."""
+        """How far each bar is from its valence, after the bars before it and with those that return, and what stands still."""
         bars = chords.shape[1]
         known = np.concatenate([earlier, returned[:bars]])
         heard = np.concatenate(
             [np.broadcast_to(known, (len(chords), *known.shape)), chords[:, kept:]], axis=1
         )
-        return np.abs(implied_valence(heard)[:, len(earlier) :] - wanted[:bars])
+        far = np.abs(implied_valence(heard) - np.append(np.zeros(len(earlier)), wanted)[: heard.shape[1]])
+        far[:, 1:] += _STILL * ((heard[:, 1:] == heard[:, :-1, 1:]).all(axis=2))
+        return far[:, len(earlier) :]
 
     drawn = harmony.draw(
         rng,
