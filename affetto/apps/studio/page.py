@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ from affetto.runtime.errors import AffettoError
 Handler = Callable[..., Any]
 
 
+_ONE_AT_A_TIME = threading.RLock()  # handlers read the project, change it and write it back
+
+
 def told(handler: Handler) -> Handler:
     """The handler with our errors shown to the user as one line; everything else stays in the log."""
 
     @functools.wraps(handler)
     def safely(*arguments: Any) -> Any:
         try:
-            return handler(*arguments)
+            with _ONE_AT_A_TIME:
+                return handler(*arguments)
         except AffettoError as error:
             raise gr.Error(str(error), duration=12, print_exception=False) from error
 
@@ -263,7 +268,7 @@ class Page:
         self.manifest.upload(told(self.on_manifest), [self.manifest], [self.plan_text, self.run_batch])
         self.run_batch.click(told(self.on_batch), [self.manifest], [self.batch_jobs])
         self.refresh.click(told(self.on_library), None, [self.files, self.disk])
-        self.examine.click(told(on_examine), None, [self.checks])
+        self.examine.click(on_examine, None, [self.checks])
 
     def _opened(self, name: str) -> tuple[ProjectFolder, Project]:
         folder = self.studio.folder(name or "project-1")

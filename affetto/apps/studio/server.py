@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from affetto.apps.batch.worker import Maker
 from affetto.runtime.errors import MissingResourceError, UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -103,8 +104,9 @@ def open_studio(
     dtype: str = "auto",
     mcp: bool = False,
     browser: bool = False,
+    workshop: "Callable[..., Maker] | None" = None,
 ) -> OpenStudio:
-    """Start the studio over the folder `home`; returns once it answers.
+    """Start the studio over the folder `home`; returns once it answers. `workshop` opens what makes the outputs.
 
     Raises UsageError for an unsafe address, MissingResourceError without the extra `studio`, TryAgainError while another
     studio works in the same folder.
@@ -127,7 +129,7 @@ def open_studio(
     empty.mkdir(exist_ok=True)
     os.chdir(empty)
     gr.set_static_paths([str(ASSETS)])
-    desk = JobDesk(home, workers=workers, device=device, dtype=dtype)
+    desk = JobDesk(home, workers=workers, device=device, dtype=dtype, workshop=workshop)
     try:
         page = Page(Studio(home=home, desk=desk)).build()
         page.queue(max_size=64, default_concurrency_limit=8)

@@ -2,7 +2,7 @@
 window.AffettoTimeline = (() => {
   "use strict";
   const { make, color, clamp, clock, crisp, time, mount } = Affetto;
-  const HEIGHT = 216, LANE = 34, PAD = 200, CURVES = ["valence", "arousal", "dominance"], EDGE = 14;
+  const HEIGHT = 224, LANE = 44, PAD = 200, CURVES = ["valence", "arousal", "dominance"], EDGE = 14;
   const EASES = ["linear", "hold", "cosine", "smoothstep", "catmull-rom"];
   const MODALITIES = ["voice", "face", "portrait", "music"];
   const shape = { linear: (u) => u, hold: () => 0, cosine: (u) => (1 - Math.cos(Math.PI * u)) / 2, smoothstep: (u) => u * u * (3 - 2 * u) };
@@ -167,15 +167,19 @@ window.AffettoTimeline = (() => {
         for (let px = EDGE; px <= width - EDGE; px += 2) { const value = y(sampled(seconds(px, width))[name[0]]); px === EDGE ? pen.moveTo(px, value) : pen.lineTo(px, value); }
         pen.stroke();
       }
+      let taken = -Infinity, lower = false;  // names that would overlap stand on two levels
       state.keys.forEach((each, index) => {
         const at = x(each.t, width), here = index === chosen;
         pen.strokeStyle = here ? color(root, "accent") : color(root, "line"); pen.lineWidth = here ? 2 : 1;
         pen.beginPath(); pen.moveTo(at, LANE - 6); pen.lineTo(at, height - 16); pen.stroke();
         const word = each.label ? `${each.label}${each.i && each.i !== 1 ? ` ${each.i.toFixed(1)}` : ""}` : "\u25cf";
         const size = pen.measureText(word).width + 14, left = clamp(at - size / 2, 2, width - size - 2);
+        lower = left < taken && !lower;
+        taken = Math.max(taken, left + size + 2);
+        const top = lower ? 22 : 2;
         pen.fillStyle = here ? color(root, "accent") : color(root, "panel"); pen.strokeStyle = here ? color(root, "accent") : color(root, "line");
-        pen.beginPath(); pen.roundRect(left, 6, size, 20, 10); pen.fill(); pen.stroke();
-        pen.fillStyle = here ? "#fff" : color(root, "ink"); pen.fillText(word, left + 7, 20);
+        pen.beginPath(); pen.roundRect(left, top, size, 18, 9); pen.fill(); pen.stroke();
+        pen.fillStyle = here ? "#fff" : color(root, "ink"); pen.fillText(word, left + 7, top + 13);
         for (const name of CURVES) {
           pen.fillStyle = color(root, name); pen.beginPath(); pen.arc(at, y(each[name[0]] * each.i), here ? 5 : 3.5, 0, 7); pen.fill();
         }
