@@ -187,7 +187,7 @@ def pipeline(asked: argparse.Namespace, device: torch.device) -> DiceTalkPipelin
             for key, entry in state.items():
                 fill(key, entry, draw)
         networks[name] = torch.nn.Module.to(network, dtype=dtype).eval().requires_grad_(False)
-    networks["emotion_model"].priors.normal_()
+    networks["emotion_model"].priors.normal_(generator=draw)
     return DiceTalkPipeline(**networks, scheduler=scheduler()).placed(device)
 
 

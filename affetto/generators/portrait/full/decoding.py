@@ -118,16 +118,20 @@ def _fade(pixels: int, overlap: int) -> Float[Tensor, "pixel"]:
     return (edge / max(overlap * _FACTOR, 1)).clamp(max=1.0)
 
 
-@torch.inference_mode()
 def doubled(frames: Iterator[Picture], interpolator: FrameInterpolator) -> Iterator[Picture]:
     """The frames with one more between each two: 2 n - 1 of them, never more than two held."""
     before: Picture | None = None
     for frame in frames:
         if before is not None:
-            pair = (each[None].to(interpolator.device, interpolator.dtype) for each in (before, frame))
-            yield interpolator.middle(*pair)[0].float().clamp(0, 1).cpu()
+            yield _between(before, frame, interpolator)
         yield frame
         before = frame
+
+
+@torch.inference_mode()
+def _between(before: Picture, after: Picture, interpolator: FrameInterpolator) -> Picture:
+    pair = (each[None].to(interpolator.device, interpolator.dtype) for each in (before, after))
+    return interpolator.middle(*pair)[0].float().clamp(0, 1).cpu()
 
 
 def held(frames: Iterator[Picture]) -> Iterator[Picture]:
@@ -148,7 +152,9 @@ def to_length(frames: Iterator[Picture], count: int) -> Iterator[Picture]:
         yield from itertools.repeat(last, count - made)
 
 
-def to_bytes(frame: Picture, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "row column 3"]:
+def to_bytes(
+    frame: Picture, size: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "out_row out_column 3"]:
     """The picture as 8-bit RGB rows, resized when a `size` (width, height) is given."""
     if size is not None and (frame.shape[2], frame.shape[1]) != size:
         frame = F.interpolate(frame[None], size=(size[1], size[0]), mode="bicubic", antialias=True)[0]

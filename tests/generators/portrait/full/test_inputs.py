@@ -55,7 +55,7 @@ def test_tokens_of_a_course_are_computed_once_for_each_different_emotion():
         torch.manual_seed(0)
         model = TINY.build("emotion_model").eval()
     model.priors.copy_(PRIORS)
-    course = anchor_course("0:sad; 1:sad; 1:happy; 9:happy", 25)
+    course = anchor_course("0:sad; 1:sad; 1.001:happy; 9:happy", 25)
     tokens = emotion_tokens(model, model.priors, course)
     assert len(tokens.rows) == 3  # sad, happy, nothing
     assert tokens.null == 2
@@ -67,7 +67,7 @@ def test_tokens_of_a_course_are_computed_once_for_each_different_emotion():
 
 
 def test_a_portrait_is_cropped_to_a_square_about_the_face_and_sized():
-    face = FaceBox(left=40, top=30, right=80, bottom=80)
+    face = FaceBox(left=40.0, top=30.0, right=80.0, bottom=80.0)
     framed = frame_portrait(photo(), face, size=128)
     assert framed.size == (128, 128)
     left, top, right, bottom = framed.crop
@@ -79,7 +79,7 @@ def test_a_portrait_is_cropped_to_a_square_about_the_face_and_sized():
 
 
 def test_the_mask_is_the_box_grown_by_a_tenth():
-    face = FaceBox(left=32, top=32, right=96, bottom=96)
+    face = FaceBox(left=32.0, top=32.0, right=96.0, bottom=96.0)
     framed = frame_portrait(photo(), face, size=128, crop=False)
     mask = framed.mask
     assert mask.shape == (128, 128)
@@ -93,7 +93,7 @@ def test_the_mask_is_the_box_grown_by_a_tenth():
 @settings(deadline=None, max_examples=15)
 def test_any_picture_gets_sides_that_are_multiples_of_64(width, height, size):
     picture = np.zeros((height, width, 3), np.uint8)
-    face = FaceBox(left=10, top=10, right=50, bottom=60)
+    face = FaceBox(left=10.0, top=10.0, right=50.0, bottom=60.0)
     for crop in (True, False):
         framed = frame_portrait(picture, face, size=size, crop=crop)
         assert all(side % 64 == 0 for side in framed.size)
@@ -109,11 +109,11 @@ def test_the_box_about_68_points_takes_in_the_forehead():
 
 def test_boxes_and_sizes_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="8 pixels"):
-        FaceBox(left=10, top=10, right=12, bottom=90)
+        FaceBox(left=10.0, top=10.0, right=12.0, bottom=90.0)
     with pytest.raises(UsageError, match=r"64\.\.1024"):
-        frame_portrait(photo(), FaceBox(left=0, top=0, right=50, bottom=50), size=32)
+        frame_portrait(photo(), FaceBox(left=0.0, top=0.0, right=50.0, bottom=50.0), size=32)
     with pytest.raises(InvalidInputError, match="outside the picture"):
-        frame_portrait(photo(), FaceBox(left=300, top=0, right=350, bottom=50))
+        frame_portrait(photo(), FaceBox(left=300.0, top=0.0, right=350.0, bottom=50.0))
 
 
 def test_speech_states_are_fifty_a_second_and_longer_sound_is_heard_in_chunks():
