@@ -59,7 +59,7 @@ SHEET = (
 
 def draw_sheet(converter, voices, path):
     """Spectrogram and pitch of twelve conversions, each beneath its source, on one time axis each."""
-    figure = Figure(figsize=(14.4, 14.0), dpi=90)
+    figure = Figure(figsize=(12.0, 11.2), dpi=84)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         8, 3, left=0.035, right=0.995, top=0.98, bottom=0.025, hspace=0.28, wspace=0.09
@@ -72,7 +72,7 @@ def draw_sheet(converter, voices, path):
             axes = figure.add_subplot(grid[2 * (index // 3) + part, index % 3])
             draw_voice(axes, sound, title, span)
     figure.savefig(path, metadata={"Software": None})
-    shrink(path)
+    shrink(path, 64)
 
 
 def draw_voice(axes, sound, title, span):
@@ -82,7 +82,7 @@ def draw_voice(axes, sound, title, span):
     )
     mels = log_mel(torch.from_numpy(sound.resampled(spec.rate).mono()), spec).numpy()
     top = float(mels.max())
-    axes.imshow(mels, origin="lower", aspect="auto", cmap="Greys", vmin=top - 16.0, vmax=top,
+    axes.imshow(mels, origin="lower", aspect="auto", cmap="Greys", vmin=top - 10.5, vmax=top,
                 extent=(0, sound.seconds, 0, spec.bands))  # fmt: skip
     controls = analyse(sound.mono(), sound.rate)
     hertz = np.where(controls.voiced > 0.5, np.exp(controls.log_f0.astype(np.float64)), np.nan)
@@ -95,9 +95,9 @@ def draw_voice(axes, sound, title, span):
     axes.set_title(f"{title}: {middle:.0f} Hz, {sound.seconds:.1f} s", fontsize=8.5, loc="left", pad=2)
 
 
-def shrink(path):
-    """Rewrite a PNG with 128 colours, for the documentation."""
-    Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+def shrink(path, colours=128):
+    """Rewrite a PNG with few colours, for the documentation."""
+    Image.open(path).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main():
