@@ -15,6 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -75,8 +76,12 @@ class _Memory(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        # What is there before belongs to the caller, views of it too: weights are counted elsewhere.
+        for given in tree_leaves((args, kwargs)):
+            if isinstance(given, Tensor) and given.untyped_storage() not in self._seen:
+                self._seen[given.untyped_storage()] = 0
         result = func(*args, **(kwargs or {}))
-        for each in result if isinstance(result, (tuple, list)) else (result,):
+        for each in tree_leaves(result):
             if isinstance(each, Tensor):
                 self._follow(each)
         return result

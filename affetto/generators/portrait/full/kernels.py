@@ -35,7 +35,7 @@ def runs(kernel: str, device: torch.device, dtype: torch.dtype) -> bool:
     return True
 
 
-def chosen_kernel(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> str:
+def chosen_kernel(kernel: str, device: torch.device, dtype: torch.dtype) -> str:
     """The kernel that will run: the one asked for, or the fastest that runs here.
 
     Raises UsageError for an unknown one, or when it does not run here.
