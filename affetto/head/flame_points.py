@@ -231,7 +231,9 @@ def _beside(end: Float[np.ndarray, "2"], centre: Float[np.ndarray, "3"]) -> Floa
 
 
 def _depth(
-    points: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"], places: Float[np.ndarray, "place 2"]
+    points: Float[np.ndarray, "vertex 3"],
+    triangles: Int[np.ndarray, "triangle 3"],
+    places: Float[np.ndarray, "place 2"],
 ) -> Float[np.ndarray, "place"]:
     """The foremost z of the triangles at each place seen from in front; minus infinity where there is none."""
     corners = points[triangles]

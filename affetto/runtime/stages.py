@@ -77,6 +77,7 @@ class StagedTraining:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         self._accumulate = accumulate
+        self.accelerator.register_save_state_pre_hook(_without_frozen)
 
     @property
     def device(self) -> torch.device:
@@ -171,7 +172,7 @@ class StagedTraining:
         saved = folder / "spent.json"
         if not saved.is_file():
             return Spent()
-        self.accelerator.load_state(str(folder))
+        self.accelerator.load_state(str(folder), strict=False)
         return Spent(**json.loads(saved.read_text(encoding="utf-8")))
 
     def _save(self, folder: Path, spent: Spent) -> None:
@@ -179,3 +180,11 @@ class StagedTraining:
         if self.is_main:
             with atomic_path(folder / "spent.json") as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(spent)), encoding="utf-8")
+
+
+def _without_frozen(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
+    """Leave out of a checkpoint what does not learn: it may be a thousand times as large as what does."""
+    for model, state in zip(models, weights, strict=True):
+        for name, value in model.named_parameters():
+            if not value.requires_grad:
+                state.pop(name, None)

@@ -40,7 +40,7 @@ COMMANDS = (
     "emotion",
     "weights",
     "train",
-    "prepare_videos",
+    "prepare",
     "bench",
     "verify",
     "studio",
