@@ -17,7 +17,7 @@ from affetto.runtime.errors import UsageError
 
 from .small import TINY, WIDTH
 
-FRAMES = 6
+FRAMES = 2
 PLAN = WindowPlan(length=4, shift=2)
 
 
@@ -36,7 +36,7 @@ def clip():
         return torch.randn(*shape, generator=draw)
 
     audio = FrameTokens.of_frames(noise(FRAMES, 4, WIDTH), noise(4, WIDTH)).padded(4)
-    index = torch.tensor([0, 0, 0, 1, 1, 1])
+    index = torch.tensor([0, 1])
     return ClipConditions(
         image=noise(1, WIDTH),
         latents=noise(4, 8, 8),
@@ -48,7 +48,7 @@ def clip():
     )
 
 
-def run(denoiser, clip, *, steps=2, cut=None, pool=None, guidance=None, reuse_every=1, keep_keys=True):
+def run(denoiser, clip, *, steps=1, cut=None, pool=None, guidance=None, reuse_every=1, keep_keys=True):
     schedule = Schedule(steps=steps, windows=PLAN, guidance=guidance or Guidance(), reuse_every=reuse_every)
     noise = torch.randn(clip.frames, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     denoising = Denoising.from_noise(schedule, scheduler(), clip.latents, noise)
@@ -110,9 +110,7 @@ def test_published_windows_of_a_clip_of_six_frames():
     assert PLAN.windows(10, 1) == [[8, 9, 0, 1], [2, 3, 4, 5], [6, 7, 8, 9]]
 
 
-@pytest.mark.parametrize(
-    "cut", [Cut(windows=3), Cut(branches_together=False), Cut(windows=2, branches_together=False)]
-)
+@pytest.mark.parametrize("cut", [Cut(windows=2), Cut(windows=2, branches_together=False)])
 def test_however_passes_are_cut_the_latents_are_the_same(denoiser, clip, cut):
     assert close(run(denoiser, clip, cut=cut), run(denoiser, clip))
 
@@ -142,7 +140,7 @@ def test_two_devices_share_the_windows_and_give_the_same(denoiser, clip):
 
         worker.__class__ = Watched
     shared = run(denoiser, clip, pool=DevicePool(workers))
-    assert sorted(served) == [0, 0, 0, 0, 1, 1]  # three windows in each of two steps
+    assert sorted(served) == [0, 1]  # two windows
     assert torch.equal(shared, run(denoiser, clip))
 
 
@@ -181,8 +179,8 @@ def test_features_of_the_same_step_give_the_same_prediction(denoiser, clip):
 
 
 def test_features_that_are_reused_stay_near_the_full_result(denoiser, clip):
-    full = run(denoiser, clip, steps=4)
-    reused = run(denoiser, clip, steps=4, reuse_every=2)
+    full = run(denoiser, clip, steps=2)
+    reused = run(denoiser, clip, steps=2, reuse_every=2)
     error = (reused - full).abs().mean()
     assert 0 < error < 0.25 * full.abs().mean()
 
@@ -203,7 +201,7 @@ def test_a_step_that_failed_can_be_repeated(denoiser, clip):
         with pytest.raises(torch.OutOfMemoryError):
             denoising.step(step, Failing(pool.workers), Cut())
         denoising.step(step, pool, Cut())
-    assert torch.equal(denoising.latents, run(denoiser, clip))
+    assert torch.equal(denoising.latents, run(denoiser, clip, steps=2))
 
 
 def test_the_mask_keeps_adapters_of_space_to_the_face(denoiser):
