@@ -32,6 +32,11 @@ def config_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "affetto" / "identity"
 
 
+def has_identity() -> bool:
+    """Whether this user can sign without an identity being made first."""
+    return bool(os.environ.get("AFFETTO_C2PA_CERT")) or (config_folder() / "chain.pem").is_file()
+
+
 def signing_identity() -> SigningIdentity:
     """The identity of this user, made when there is none; raises when the one that was named cannot be read."""
     named = os.environ.get("AFFETTO_C2PA_CERT"), os.environ.get("AFFETTO_C2PA_KEY")

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from affetto.provenance.certificates import SigningIdentity, signing_identity
+from affetto.provenance.certificates import SigningIdentity, has_identity, signing_identity
 from affetto.runtime.errors import AffettoError, MissingResourceError
 from affetto.runtime.files import atomic_path
 
@@ -186,11 +185,7 @@ def _package() -> Any:
 
 def _own_authority() -> SigningIdentity | None:
     """The identity of this user if there is one; reading a file makes none."""
-    from affetto.provenance.certificates import config_folder
-
-    if os.environ.get("AFFETTO_C2PA_CERT") or (config_folder() / "chain.pem").is_file():
-        return signing_identity()
-    return None
+    return signing_identity() if has_identity() else None
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from affetto.media.animation.files import save_curves
-from affetto.media.audio import Audio, save_audio
+from affetto.media.audio import Audio
 from affetto.media.midi import save_midi
-from affetto.media.video import VideoWriter
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio
 from affetto.scene.edit_lists import MediaFiles, write_edit_lists
 from affetto.scene.exports import write_subtitles, write_track
 from affetto.scene.performers import person
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from affetto.scene.performance import Performance, Watch
 
 Frame = UInt8[np.ndarray, "row column 3"]
+_ORIGIN = Origin(generator="scene", action="edited")
 
 
 def write_scene(director: "Director", performance: "Performance", folder: Path, watch: "Watch") -> list[Path]:
@@ -68,16 +70,20 @@ def _sounds(director: "Director", performance: "Performance", folder: Path) -> l
     if scene.wants("voice"):
         for name, stem in performance.stems.items():
             suffix = f"-{name}" if len(scene.speakers) > 1 else ""
-            written.append(save_audio(folder / f"voice{suffix}.wav", _unclipped(stem), subtype="PCM_24"))
+            written.append(_sound(folder / f"voice{suffix}.wav", _unclipped(stem)))
     if performance.piece is not None and performance.music is not None:
         if scene.wants("score"):
             save_midi(folder / "score.mid", performance.piece.score)
             written.append(folder / "score.mid")
         if scene.wants("music"):
-            written.append(save_audio(folder / "music.wav", _unclipped(performance.music), subtype="PCM_24"))
+            written.append(_sound(folder / "music.wav", _unclipped(performance.music)))
     if scene.wants("mix"):
-        written.append(save_audio(folder / "mix.wav", performance.mix, subtype="PCM_24"))
+        written.append(_sound(folder / "mix.wav", performance.mix))
     return written
+
+
+def _sound(path: Path, audio: Audio) -> Path:
+    return save_marked_audio(path, audio, _ORIGIN, subtype="PCM_24")
 
 
 def _unclipped(audio: Audio) -> Audio:
@@ -119,9 +125,10 @@ def _videos(
     files = {kind: (width, height) for kind in kinds if scene.wants(kind)}
     if scene.wants("video"):
         files["video"] = (width * len(kinds), height)
+    sound = marked_audio(performance.mix)
     with contextlib.ExitStack() as stack:
         writers = {
-            name: stack.enter_context(VideoWriter(folder / f"{name}.mp4", size, scene.fps, performance.mix))
+            name: stack.enter_context(marked_video(folder / f"{name}.mp4", size, scene.fps, sound, _ORIGIN))
             for name, size in files.items()
         }
         streams = []
@@ -133,11 +140,11 @@ def _videos(
         for index, together in enumerate(zip(*streams, strict=True)):
             for kind, frame in zip(kinds, together, strict=True):
                 if kind in writers:
-                    writers[kind].write(frame)
+                    writers[kind](frame)
                 if index in marks:
                     shown[kind].append(frame)
             if "video" in writers:
-                writers["video"].write(np.concatenate(together, axis=1))
+                writers["video"](np.concatenate(together, axis=1))
             watch("pictures", index + 1, total)
     return [folder / f"{name}.mp4" for name in files], shown
 

@@ -6,6 +6,7 @@ import pytest
 
 from affetto.media.audio import save_audio
 from affetto.media.video import VideoWriter
+from affetto.provenance.certificates import signing_identity
 from affetto.provenance.manifests import Origin, can_sign, read_manifest, sign_file
 from affetto.provenance.sealing import marked_audio, marked_frame, sealed
 from affetto.provenance.settings import marking
@@ -56,6 +57,7 @@ def test_the_manifest_of_a_source_is_kept_as_an_ingredient(tmp_path):
 @signing
 def test_sealing_marks_signs_and_shows_the_file_only_then(tmp_path):
     path = tmp_path / "a.flac"
+    signing_identity()
     with sealed(path, ORIGIN) as temporary:
         save_audio(temporary, marked_audio(voice()))
         assert not path.exists()

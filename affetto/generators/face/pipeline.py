@@ -21,7 +21,8 @@ from affetto.head.render import open_renderer, render_curves
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_curves
 from affetto.media.audio import Audio, load_audio, stream_audio
-from affetto.media.video import VideoWriter
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import marked_video
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -109,11 +110,14 @@ class FaceAnimation:
         person = self._person()
         renderer = open_renderer(person.mesh.surface, size=(size, size), backend=backend)
         try:
-            with VideoWriter(path, (size, size), self.curves.fps, self.audio, overwrite=overwrite) as video:
+            origin = Origin(generator="face")
+            with marked_video(
+                path, (size, size), self.curves.fps, self.audio, origin, overwrite=overwrite
+            ) as write:
                 for index, frame in enumerate(render_curves(person, self.curves, renderer)):
                     if cancel is not None:
                         cancel.check()
-                    video.write(frame)
+                    write(frame)
                     if progress is not None:
                         progress(ProgressEvent(stage="render", done=index + 1, total=len(self.curves)))
         finally:

@@ -22,6 +22,8 @@ from affetto.generators.music.sampling import BarWriter, SamplingOptions
 from affetto.media.audio import save_audio
 from affetto.media.midi import Score, save_midi
 from affetto.media.music import ATTRIBUTES, CENTRE, SCALE, WEIGHTS
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import save_marked_audio
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, PolicyError, UsageError
 from affetto.runtime.files import check_writable
@@ -81,7 +83,8 @@ class MusicPiece:
             from affetto.generators.music.synth import render  # instruments are heavy and often not wanted
 
             loop_s = self.seconds if self.plan.ending == "loop" else None
-            save_audio(path, render(self.score, rate=rate, loop_s=loop_s, soundfont=soundfont))
+            sound = render(self.score, rate=rate, loop_s=loop_s, soundfont=soundfont)
+            save_marked_audio(path, sound, Origin(generator="music", recipe={"seed": self.plan.seed}))
         elif path.suffix.lower() == ".png":
             from affetto.generators.music.picture import draw_rolls  # so is drawing
 

@@ -13,7 +13,8 @@ from jaxtyping import UInt8
 from affetto.media.alpha_video import AlphaVideoWriter
 from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_curves
 from affetto.media.image import png_bytes
-from affetto.media.video import VideoWriter
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import marked_frame, marked_video
 from affetto.runtime.errors import UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -63,12 +64,13 @@ def save_video(
         frames = _watched(video, True, progress, cancel)
         first = next(frames)
         with AlphaVideoWriter(path, _size(first), fps, audio, overwrite=overwrite) as writer:
-            _pour(first, frames, writer.write)
+            _pour(first, frames, lambda frame: writer.write(marked_frame(frame)))
         return path
     frames = _watched(video, False, progress, cancel)
     first = next(frames)
-    with VideoWriter(path, _size(first), fps, audio, overwrite=overwrite) as writer:
-        _pour(first, frames, writer.write)
+    origin = Origin(generator="portrait", action="edited")
+    with marked_video(path, _size(first), fps, audio, origin, overwrite=overwrite) as write:
+        _pour(first, frames, write)
     return path
 
 
@@ -99,7 +101,7 @@ def _save_pictures(
         folder.mkdir(parents=True, exist_ok=True)
     for index, frame in enumerate(_watched(video, video.plan.options.alpha, progress, cancel)):
         with atomic_path(folder / (pattern % index), overwrite=overwrite) as temporary:
-            temporary.write_bytes(png_bytes(frame))
+            temporary.write_bytes(png_bytes(marked_frame(frame)))
     return path
 
 

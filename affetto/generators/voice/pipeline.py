@@ -30,6 +30,8 @@ from affetto.generators.voice.speaker import SpeakerStatistics, speaker_statisti
 from affetto.generators.voice.stream import BLOCK_S, VoicePiece, VoiceStream, split_blocks
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio, load_audio, probe_audio, save_audio, stream_channels
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import save_marked_audio
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -71,10 +73,15 @@ class VoiceConversion:
         return self.plan.warnings
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a .wav or .flac file, or the time map as .json."""
+        """Write a .wav or .flac file, marked as made by affetto unless it is the very recording; or the time map as .json."""
         if Path(path).suffix.lower() == ".json":
             return self.time_map.save(path)
-        return save_audio(path, self.audio, overwrite=overwrite)
+        if self.audio.rate == self.source.rate and np.array_equal(self.audio.samples, self.source.samples):
+            return save_audio(path, self.audio, overwrite=overwrite)
+        sources = () if self.source.path is None else (Path(self.source.path),)
+        recipe = {"emotion": str(self.plan.track), "strength": self.plan.options.strength}
+        origin = Origin(generator="voice", action="edited", recipe=recipe, ingredients=sources)
+        return save_marked_audio(path, self.audio, origin, overwrite=overwrite)
 
     def report(self, path: str | Path) -> Path:
         """Draw source and result, one above the other, as a picture."""
