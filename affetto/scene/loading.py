@@ -225,6 +225,9 @@ def _picture_problems(scene: Scene, base: Path) -> Iterator[tuple[Where, str]]:
                 yield at, "talking needs a portrait: add portrait: {image: FILE}"
         else:
             yield from _file_problems((*at, "portrait", "image"), base / speaker.portrait.image, "picture")
+            if speaker.portrait.landmarks is not None:
+                path = base / speaker.portrait.landmarks
+                yield from _file_problems((*at, "portrait", "landmarks"), path, "landmark")
         if speaker.listening == SUGGEST:
             yield (*at, "listening"), "a listener is given an emotion: suggest reads words"
         else:

@@ -139,6 +139,7 @@ class PortraitSettings(_Strict):
     """The picture that speaks."""
 
     image: Path
+    landmarks: Path | None = Field(default=None, description="68 points of the face, instead of finding it")
     gain: Gain = 1.0
     lag: Lag = 0.0
     face: int = Field(default=1, ge=1, le=99, description="Which of several faces, from the left")

@@ -40,6 +40,11 @@ def input_files(scene: Scene) -> list[str]:
     found += [
         str(speaker.portrait.image) for speaker in scene.speakers.values() if speaker.portrait is not None
     ]
+    found += [
+        str(speaker.portrait.landmarks)
+        for speaker in scene.speakers.values()
+        if speaker.portrait is not None and speaker.portrait.landmarks is not None
+    ]
     found += [str(scene.calibration)] if scene.calibration is not None else []
     return list(dict.fromkeys(found))
 

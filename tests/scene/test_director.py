@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import av
+import matplotlib
 import mido
 import numpy as np
 import pytest
@@ -161,3 +162,27 @@ def test_strength_zero_leaves_voice_and_face_as_if_nothing_was_felt(tmp_path):
         made = Director(Scene.model_validate(plain), base=tmp_path, device="cpu").render(tmp_path / name)
         files.append({path.name: path.read_bytes() for path in made.files if path.suffix in (".wav", ".csv")})
     assert files[0] == files[1]
+
+
+def test_a_portrait_plays_like_the_head_and_stays_itself_where_nothing_moves(tmp_path):
+    picture = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    marks = Path(__file__).parents[1] / "generators" / "portrait" / "marks" / "grace_hopper.json"
+    portrait = {"image": str(picture), "landmarks": str(marks)}
+    hello(tmp_path, stop=1.2)
+    scene = Scene.model_validate(
+        {
+            "size": 256,
+            "fps": 12.5,
+            "speech": {"audio": "hello.wav", "emotion": "happy"},
+            "speaker": {"portrait": portrait, "voice": {"convert": False}},
+            "outputs": ["talking"],
+        }
+    )
+    made = Director(scene, base=tmp_path, device="cpu").render(tmp_path / "out")
+    with av.open(str(tmp_path / "out" / "talking.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+    assert len(frames) == round(made.performance.timeline.seconds * 12.5)
+    moved = np.abs(np.stack(frames) - frames[0]).max(axis=(0, 3))
+    assert moved.max() > 40  # the face
+    assert np.median(moved[:40, :40]) < 12  # a corner
+    assert str(marks) in json.loads((tmp_path / "out" / "recipe.json").read_text())["inputs"]
