@@ -29,7 +29,7 @@ _PERIOD = 64  # cells of time
 _FIRST = _LOW * WINDOW // RATE
 _CELLS = (_HIGH - _LOW) * WINDOW // RATE // _CELL_BINS
 _LAST = _FIRST + _CELLS * _CELL_BINS
-_STRENGTH_DB = 0.8
+_STRENGTH_DB = 1.0
 _BLOCK = 2048  # frames embedded at once: 44 s
 _QUIET = 1e-5
 

@@ -9,6 +9,8 @@ from typing import Any
 import affetto
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, RenderJob, TalkJob, VoiceJob
+from affetto.media.audio import load_audio
+from affetto.media.image import load_image
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.scene.loading import load_scene
@@ -82,27 +84,33 @@ class Workshop:
     def _talk(
         self, spec: TalkJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
     ) -> None:
+        from affetto.generators.portrait.pipeline import (
+            TalkOptions,
+        )  # heavy, and most batches hold no portraits
+        from affetto.media.animation.files import load_curves
+
         options = spec.model_dump(
             include={
-                "motion",
                 "fps",
                 "size",
+                "frame",
                 "audio_guidance",
                 "emotion_guidance",
                 "head_motion",
                 "blinks",
                 "gaze",
-            },
-            exclude_none=True,
+            }
         )
-        video = self._generator("TalkingHead")(
-            spec.portrait,
-            spec.audio,
+        speaker = self._generator("TalkingHead")
+        portrait = speaker.portrait(load_image(spec.portrait), face=spec.face, name=str(spec.portrait))
+        video = speaker(
+            portrait,
+            load_audio(spec.audio),
             spec.emotion,
-            seed=seed,
+            motion=None if spec.motion is None else load_curves(spec.motion),
+            options=TalkOptions(seed=seed, **options),
             callback_on_step_end=progress,
             cancel=cancel,
-            **options,
         )
         video.save(target, overwrite=True, progress=progress, cancel=cancel)
 

@@ -14,6 +14,7 @@ from affetto.apps.batch.specs import JOB, MAX_SEED, JobSpec, MusicJob, RenderJob
 from affetto.conditioning.track import as_track
 from affetto.media.audio import probe_audio
 from affetto.media.files import checked_size
+from affetto.provenance.consent import settle_consent
 from affetto.runtime.errors import AffettoError
 from affetto.scene.loading import load_scene
 from affetto.scene.planning import plan_scene
@@ -106,9 +107,12 @@ def plan_batch(manifest: Manifest, *, batch_seed: int = 0, shard: tuple[int, int
 
 
 def plan_job(spec: JobSpec, *, batch_seed: int = 0, line: int = 0) -> PlannedJob:
-    """One job with its key and seed; raises what its inputs or its emotion deserve."""
+    """One job with its key and seed; raises what its inputs, its emotion or missing consent deserve."""
     track = as_track(spec.emotion)
     media_s = _media_seconds(spec)
+    for field, what in (("portrait", "face"), ("audio", "voice")):
+        if spec.kind in ("voice", "talk") and (path := dict(spec.files()).get(field)) is not None:
+            settle_consent(path, None, what=what)
     parameters = spec.canonical()
     asked_seed = parameters.pop("seed")
     content = {

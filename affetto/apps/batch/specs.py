@@ -121,16 +121,18 @@ class TalkJob(JobSpec):
     """A photo that speaks (`affetto talk`)."""
 
     FILES = ("portrait", "audio", "motion")
-    SUFFIXES = (".mp4", ".mov", ".csv", ".json", ".npz")
+    SUFFIXES = (".mp4", ".mov", ".csv", ".json", ".npz", ".glb")
 
     generator: Literal["talk"]
     portrait: Path
     audio: Path
     motion: Path | None = None
-    fps: Literal[25, 30] = 25
-    size: Annotated[int, Field(ge=128, le=1080)] = 512
-    audio_guidance: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
-    emotion_guidance: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+    face: Annotated[int, Field(ge=1, le=99)] | None = None
+    fps: Annotated[float, Field(ge=10.0, le=60.0)] = 25.0
+    size: Annotated[int, Field(ge=256, le=1080)] | None = None
+    frame: Literal["whole", "9:16", "16:9", "1:1", "4:5"] = "whole"
+    audio_guidance: Annotated[float, Field(ge=0.0, le=5.0)] = 2.0
+    emotion_guidance: Annotated[float, Field(ge=0.0, le=5.0)] = 1.5
     head_motion: Amount = 1.0
     blinks: Amount = 1.0
     gaze: Amount = 1.0

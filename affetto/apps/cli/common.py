@@ -80,6 +80,16 @@ DebugOption = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PANEL)
 ]
 
+ConsentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--consent",
+        metavar="GROUND[:NOTE]",
+        help="Whose voice or face it is: self, licensed, synthetic or public-domain; remembered for the file.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 TIERS = ("auto", "embedded", "full")
 
 
@@ -219,3 +229,20 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressCallback | None]:
             )
 
         yield show
+
+
+def settle_consent(media: Path, stated: str | None, *, what: str, quiet: bool) -> str | None:
+    """The ground on which a recording or portrait is used: as stated, as remembered, or asked for at a terminal."""
+    from affetto.provenance.consent import GROUNDS, settle_consent
+
+    consent = settle_consent(media, stated, what=what)
+    if consent is None and not quiet and sys.stdin.isatty() and sys.stderr.isatty():
+        choices = ", ".join(f"{ground} ({meaning})" for ground, meaning in GROUNDS.items())
+        answer = typer.prompt(
+            f"{media.name}: whose {what} is this? {choices}; empty to go on without",
+            default="",
+            err=True,
+            show_default=False,
+        )
+        consent = settle_consent(media, answer.strip() or None, what=what)
+    return None if consent is None else consent.ground

@@ -92,6 +92,7 @@ def talk(
         str,
         typer.Option(metavar="exact|fast|preview", help="Time spent, full tier.", rich_help_panel=_PICTURE),
     ] = "exact",
+    consent: common.ConsentOption = None,
     seed: common.SeedOption = 0,
     device: common.DeviceOption = "auto",
     dtype: common.DtypeOption = "auto",
@@ -129,6 +130,8 @@ def talk(
     for name, amount in guidance.items():
         common.check_range(f"--{name.replace('_', '-')}", amount, 0.0, 5.0)
     _check_outputs(outputs, overwrite=overwrite)
+    if portrait.is_file():  # what is wrong with a file is told later, in its own words
+        common.settle_consent(portrait, consent, what="face", quiet=quiet or json)
     work = Work(
         portrait=portrait,
         audio=audio,

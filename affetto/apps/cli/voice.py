@@ -71,6 +71,7 @@ def voice(
         Path | None,
         typer.Option(metavar="FILE.json", help="Where each moment went.", rich_help_panel=_MORE),
     ] = None,
+    consent: common.ConsentOption = None,
     seed: common.SeedOption = 0,
     device: common.DeviceOption = "auto",
     dtype: common.DtypeOption = "auto",
@@ -97,6 +98,8 @@ def voice(
     common.check_outputs([output], SUFFIXES, overwrite=overwrite)
     for path, suffix in ((report, ".png"), (time_map, ".json")):
         common.check_outputs([] if path is None else [path], [suffix], overwrite=overwrite)
+    if audio is not None and audio.is_file():  # what is wrong with a file is told later, in its own words
+        common.settle_consent(audio, consent, what="voice", quiet=quiet or json)
     words = text if text_file is None else common.read_text(text_file)
     document = _convert(
         _Work(

@@ -68,7 +68,7 @@ TABS: tuple[GeneratorTab, ...] = (
         kind="talk", title="Portrait", about="A photo that speaks.",
         files=(("portrait", "portrait"), ("audio", "audio")), suffixes=(".mp4", ".mov", ".csv"),
         fields=(
-            Field(name="size", make=_slider("Pixels of the short side", 128, 1080, 512, 32)),
+            Field(name="size", make=_slider("Pixels of the short side", 256, 1080, 512, 32)),
             Field(name="audio_guidance", make=_slider("How closely it follows the sound", 0, 5, 2.0)),
             Field(name="emotion_guidance", make=_slider("How strongly it feels", 0, 5, 1.5)),
             *_moves(),
