@@ -9,8 +9,6 @@ from typing import Any
 import affetto
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, RenderJob, TalkJob, VoiceJob
-from affetto.media.audio import load_audio
-from affetto.media.image import load_image
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.scene.loading import load_scene
@@ -84,10 +82,7 @@ class Workshop:
     def _talk(
         self, spec: TalkJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
     ) -> None:
-        from affetto.generators.portrait.pipeline import (
-            TalkOptions,
-        )  # heavy, and most batches hold no portraits
-        from affetto.media.animation.files import load_curves
+        from affetto.generators.portrait.pipeline import TalkOptions  # heavy: most batches have no portraits
 
         options = spec.model_dump(
             include={
@@ -101,13 +96,12 @@ class Workshop:
                 "gaze",
             }
         )
-        speaker = self._generator("TalkingHead")
-        portrait = speaker.portrait(load_image(spec.portrait), face=spec.face, name=str(spec.portrait))
-        video = speaker(
-            portrait,
-            load_audio(spec.audio),
+        video = self._generator("TalkingHead")(
+            spec.portrait,
+            spec.audio,
             spec.emotion,
-            motion=None if spec.motion is None else load_curves(spec.motion),
+            face=spec.face,
+            motion=spec.motion,
             options=TalkOptions(seed=seed, **options),
             callback_on_step_end=progress,
             cancel=cancel,
