@@ -15,7 +15,7 @@ from affetto.acting.lip_gap import LinearGap
 from affetto.acting.pieces import join, resampled_pieces
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack, as_track
-from affetto.generators.portrait.motion_limits import Limits, LinearLimits, Seam, limits_of
+from affetto.generators.portrait.motion_limits import Course, Limits, LinearLimits, limits_of
 from affetto.generators.portrait.motion_sampling import FlowSampler, Guidance, WindowSampler
 from affetto.generators.portrait.motion_space import (
     CHANNELS,
@@ -225,14 +225,14 @@ class MotionGenerator:
         heard = content_rows(stretch.content)[stretch.start - stretch.first - MARGIN :]
         features = emotion.features()[stretch.start - stretch.first :][: WINDOW * ROWS_PER_FRAME]
         limited = LinearLimits(inside, self._device_gap, self.device)
-        joined = nn.Sequential(Seam(end[:, :PREFIX]), limited) if stretch.index else limited
+        course = Course(end[:, : PREFIX if stretch.index else 0].clone())
         white = torch.randn(1, WINDOW, CHANNELS, generator=_chance(options.seed, stretch.index))
         with torch.inference_mode():
             motion = self._sampler(
                 torch.from_numpy(heard)[None].to(self.device),
                 torch.from_numpy(features[::ROWS_PER_FRAME].copy())[None].to(self.device),
                 style, end, is_known, white.to(self.device), options.guidance,
-                joined,
+                nn.Sequential(course, limited),
             )[0].float().cpu().numpy()  # fmt: skip
         begin = PREFIX if stretch.index else 0
         motion[begin:, SHAPES] = self._shut(motion[:, SHAPES], limits.shut, head, begin)

@@ -21,6 +21,7 @@ from affetto.generators.portrait.motion_space import (
     BLINK,
     CHANNELS,
     FPS,
+    GAZE,
     HEAD,
     ROWS_PER_FRAME,
     SHAPES,
@@ -30,6 +31,8 @@ from affetto.speech.content import CONTENT_FPS, SpeechContent, closure_events
 
 _CLOSED = 0.006  # of the inter-pupil distance
 _SHAPE_EASE, _HEAD_EASE = 5, 15  # frames
+_SMOOTH_MOUTH, _SMOOTH_UPPER, _SMOOTH_HEAD = 0.7, 1.8, 2.5  # frames, standard deviations of the low-passes
+_GAZE_MEDIAN = 9  # frames
 _SPARE = 0.010  # by which lips may part farther in silence than the expression asks
 
 
@@ -77,29 +80,63 @@ def limits_of(
     )
 
 
-class Seam(nn.Module):
-    """Lets motion go on from the frames that are known as they were moving: what jumps is shifted, less and less.
+class Course(nn.Module):
+    """Brings estimated motion onto a course that a face could take: as smooth as each part moves, going on from known frames.
 
-    Shapes are back on their own course after 0.2 s, the head after 0.6 s; glances and blinks may jump.
+    Head, upper face and mouth are low-passed, each as far as its motion allows; gaze, which leaps, by a median. What
+    still jumps after the known frames is shifted, less and less: shapes are back on their own course after 0.2 s, the head
+    after 0.6 s.
     """
 
+    filters: Tensor
+    known: Tensor
     share: Tensor
-    expected: Tensor
+    ramp: Tensor
+    carry: Tensor
 
-    def __init__(self, known: Float[Tensor, "window 10 58"]) -> None:
+    def __init__(self, known: Float[Tensor, "window frame 58"]) -> None:
         super().__init__()
         self.frames = known.shape[1]
-        last, before = known[:, -1:], known[:, -2:-1]
-        self.register_buffer("expected", last + 0.5 * (last - before))
+        self.register_buffer("known", known)
+        self.register_buffer("filters", torch.from_numpy(low_passes()).to(known))
         share = np.zeros((WINDOW - self.frames, CHANNELS), np.float32)
         for channels, reach in ((SHAPES, _SHAPE_EASE), (HEAD, _HEAD_EASE)):
             share[:reach, channels] = 0.5 + 0.5 * np.cos(np.pi * np.arange(reach) / reach)[:, None]
         self.register_buffer("share", torch.from_numpy(share).to(known))
+        # the head keeps its pace at first, shapes about half of it
+        ramp = np.where(np.arange(CHANNELS) >= HEAD.start, np.arange(len(share))[:, None] * share, 0.0)
+        carry = np.where(np.arange(CHANNELS) >= HEAD.start, 1.0, 0.5)
+        self.register_buffer("ramp", torch.from_numpy(ramp).to(known))
+        self.register_buffer("carry", torch.from_numpy(carry).to(known))
 
     def forward(self, motion: Float[Tensor, "window 64 58"]) -> Float[Tensor, "window 64 58"]:
-        """The motion with the jump taken out of its fresh frames."""
-        jump = motion[:, self.frames : self.frames + 1] - self.expected
-        return torch.cat([motion[:, : self.frames], motion[:, self.frames :] - jump * self.share], dim=1)
+        """The motion as it could be; the known frames are those known."""
+        whole = torch.cat([self.known, motion[:, self.frames :]], dim=1)
+        smooth = torch.einsum("cts,bsc->btc", self.filters, whole)
+        smooth[..., GAZE] = _median(whole[..., GAZE])
+        if self.frames == 0:
+            return smooth
+        fresh = smooth[:, self.frames :]
+        last, pace = self.known[:, -1:], self.known[:, -1:] - self.known[:, -2:-1]
+        jump = fresh[:, :1] - (last + self.carry * pace)
+        turn = (fresh[:, 2:3] - fresh[:, :1]) / 2 - pace
+        return torch.cat([self.known, fresh - jump * self.share - turn * self.ramp], dim=1)
+
+
+def low_passes() -> Float[np.ndarray, "58 64 64"]:
+    """For each channel, the matrix that smooths a window of it; blinks and gaze pass."""
+    clock = np.arange(WINDOW)
+    sigma = np.full(CHANNELS, 1e-3)
+    sigma[SHAPES] = np.where(LOWER_FACE, _SMOOTH_MOUTH, _SMOOTH_UPPER)
+    sigma[HEAD] = _SMOOTH_HEAD
+    taps = np.exp(-0.5 * ((clock[:, None] - clock[None, :]) / sigma[:, None, None]) ** 2)
+    return (taps / taps.sum(axis=2, keepdims=True)).astype(np.float32)
+
+
+def _median(gaze: Float[Tensor, "window frame angle"]) -> Float[Tensor, "window frame angle"]:
+    half = _GAZE_MEDIAN // 2
+    ends = [gaze[:, :1].expand(-1, half, -1), gaze, gaze[:, -1:].expand(-1, half, -1)]
+    return torch.cat(ends, dim=1).unfold(1, _GAZE_MEDIAN, 1).median(dim=-1).values
 
 
 class LinearLimits(nn.Module):
