@@ -202,7 +202,7 @@ def test_input_that_cannot_be_used_is_refused(pipe):
     with pytest.raises(InvalidInputError, match="over 800 s"):
         pipe(photo(), long, box=BOX, options=OPTIONS)
     with pytest.raises(UsageError, match="motion_bucket"):
-        DiceTalkOptions(motion_bucket=300)
+        DiceTalkOptions(motion_bucket=300.0)
 
 
 @pytest.mark.gpu
