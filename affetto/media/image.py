@@ -74,8 +74,8 @@ def _to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "row column 3"]:
     return np.array(picture.convert("RGB"))
 
 
-def png_bytes(pixels: UInt8[np.ndarray, "row column 3"]) -> bytes:
-    """The picture as a PNG file, the same bytes for the same pixels."""
+def png_bytes(pixels: UInt8[np.ndarray, "row column channel"]) -> bytes:
+    """The picture (RGB or RGBA) as a PNG file, the same bytes for the same pixels."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=9, optimize=False)
     return buffer.getvalue()
