@@ -314,3 +314,44 @@ def test_cuda_in_bf16_agrees_with_the_cpu(generator, head):
     _, content = said()
     one, other = played(generator, content, "happy"), played(fast, content, "happy")
     assert np.abs(one.weights - other.weights).mean() < 0.02
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return MotionGenerator.from_pretrained("embedded", device="cpu")
+
+
+def test_shipped_lips_follow_speech_and_rest_in_silence(shipped, head):
+    phones, content = said()
+    gap = head.lip_gap(played(shipped, content).weights)
+    vowels = [
+        gap[round((phone.start + 0.03) * FPS) : round(phone.end * FPS)].max()
+        for phone in phones
+        if phone.phone == "a"
+    ]
+    assert min(vowels) > 0.06
+    for start, stop in closure_windows(phones):
+        assert gap[round((start - 0.02) * FPS) : round((stop + 0.02) * FPS) + 1].min() < 0.015
+    quiet = SpeechContent.from_phones((), 5.0)
+    assert head.lip_gap(played(shipped, quiet).weights).max() < 0.06
+
+
+def test_shipped_emotions_show_and_grow_with_intensity(shipped):
+    _, content = said(4.0)
+    for emotion, shape in (
+        ("happy", "mouthSmileLeft"),
+        ("angry", "browDownLeft"),
+        ("surprised", "browOuterUpLeft"),
+    ):
+        none, half, full = (
+            played(shipped, content, f"{emotion}@{strength}").weights[:, ARKIT_INDEX[shape]].mean()
+            for strength in (0, 0.5, 1)
+        )
+        assert none + 0.1 < half < full - 0.05
+
+
+def test_shipped_heads_move_smoothly_and_differ_by_seed(shipped):
+    _, content = said(9.0)
+    one, other = (played(shipped, content, seed=seed).head for seed in (1, 2))
+    assert np.rad2deg(np.abs(np.diff(one, n=2, axis=0)).mean()) < 0.1
+    assert np.rad2deg(np.abs(one - other).mean()) > 0.5
