@@ -17,7 +17,9 @@ _ALONE = (*LOOKS, ARKIT_INDEX["tongueOut"])
 class FitOptions:
     """How strongly each wish counts when all shapes are scaled to the same size, so that small ones are not starved."""
 
-    sparse: float = 0.01  # L1: one shape rather than several; of the usual size, a shape alone loses half of this
+    sparse: float = (
+        0.01  # L1: one shape rather than several; of the usual size, a shape alone loses half of this
+    )
     smooth: float = 0.1  # squared change from frame to frame
     even: float = 0.02  # squared difference of left and right
     steps: int = 200

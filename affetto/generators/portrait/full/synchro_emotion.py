@@ -4,6 +4,7 @@ After arXiv 2509.19965 (its figure; sizes are not published): each source is pro
 here with gates that see all of them and how sure each is. A source without evidence is a factor of one.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ def read_evidence(
     audio: Audio, transcript: str, frames: int, fps: float, *, voice: VoiceReader | None = None
 ) -> Evidence:
     """The evidence of a recording and of the words in it (empty: unknown), frame by frame."""
-    reader = voice or VoiceReader.from_pretrained("embedded")
+    reader = voice or _own_voice()
     track = reader(audio, hop=0.5)
     batch = track.sample(np.arange(frames) / fps)
     speech = np.clip(batch.anchors(), 0.0, None)
@@ -72,6 +73,12 @@ def read_evidence(
         affect=np.asarray(batch.effective_vad[:, :AFFECT], np.float32),
         confidence=confidence.astype(np.float32),
     )
+
+
+@functools.cache
+def _own_voice() -> VoiceReader:
+    """The embedded reader of voices, loaded once in each process."""
+    return VoiceReader.from_pretrained("embedded", device="cpu")
 
 
 def evidence_of_label(emotion: str, level: float, frames: int) -> Evidence:

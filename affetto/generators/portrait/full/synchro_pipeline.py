@@ -4,6 +4,7 @@ Architecture after SynchroRaMa (arXiv 2509.19965), whose authors publish neither
 networks that have learned nothing it gives exactly DICE-Talk's results.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -277,9 +278,15 @@ def reference_for(denoiser: SynchroDenoiser) -> ReferenceNet:
     )
 
 
+@functools.cache
+def _head() -> HeadModel:
+    """Our head, loaded once in each process."""
+    return HeadModel.load()
+
+
 def face_points(curves: FaceCurves, face: FaceBox) -> Float[np.ndarray, "frame 68 2"]:
     """Where the 68 points of a performance lie in a picture whose face at rest fills `face` (orthographic)."""
-    head = HeadModel.load()
+    head = _head()
     rest = landmarks_of(head.deform(np.zeros((1, 52), np.float32)))[0]
     shaped = landmarks_of(head.deform(curves.weights))
     pivot = np.asarray(head.head_pivot)

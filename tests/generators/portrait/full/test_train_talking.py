@@ -31,7 +31,6 @@ from affetto.generators.portrait.full.train_talking import (
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.head.landmarks68 import landmarks_of
 from affetto.head.model import HeadModel
-from affetto.media.audio import Audio
 from affetto.media.video import VideoWriter, probe_video, read_sound
 from affetto.runtime.errors import InvalidInputError, UsageError
 
@@ -283,7 +282,3 @@ def test_the_recipe_file_is_read_strictly(tmp_path):
         TalkingRecipe.beside(tmp_path)
     with pytest.raises(UsageError, match="at least 2 frames"):
         TalkingRecipe(frames=1)
-
-
-def test_speech_of_the_tests_is_speech_enough():
-    assert not Audio(samples=speech(0.5).samples, rate=16_000).is_silent
