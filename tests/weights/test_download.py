@@ -69,7 +69,9 @@ def server():
                 self.send_response(200)
             self.send_header("Content-Length", str(len(content) - start))
             self.send_header("ETag", state.tag)
-            self.send_header("Content-Type", "text/html" if self.path.endswith("html") else "application/octet-stream")
+            self.send_header(
+                "Content-Type", "text/html" if self.path.endswith("html") else "application/octet-stream"
+            )
             self.end_headers()
             body = content[start:]
             if state.breaks:
@@ -110,7 +112,9 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path):
 
 def test_a_later_command_goes_on_with_what_came_before(server, tmp_path):
     server.breaks = [500_000, 0, 0, 0]
-    with pytest.raises(TryAgainError, match="stopped after 500000 of 3072000 bytes: repeat the command to go on"):
+    with pytest.raises(
+        TryAgainError, match="stopped after 500000 of 3072000 bytes: repeat the command to go on"
+    ):
         download(part(server), tmp_path / "got", pause=no_pause)
     assert (tmp_path / "got.part").stat().st_size == 500_000
     server.asked.clear()
@@ -159,7 +163,9 @@ def test_what_is_no_weights_leaves_nothing_behind(server, tmp_path, name, conten
     server.files[name] = content
     with pytest.raises(InvalidInputError, match=said):
         download(part(server, name), tmp_path / "got", pause=no_pause)
-    assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".json") and path.stat().st_size]
+    assert not [
+        path for path in tmp_path.iterdir() if not path.name.endswith(".json") and path.stat().st_size
+    ]
 
 
 def test_a_wrong_hash_or_length_throws_the_file_away(server, tmp_path):
@@ -214,4 +220,6 @@ def test_the_command_pulls_resumes_writes_a_receipt_and_tidies_up(server, tmp_pa
     assert (receipt["revision"], receipt["sha256"]) == ("abc", said["sha256"])
     assert not (home / "downloads" / "whisper-tiny").exists()
     assert main(["weights", "verify", "whisper-tiny"]) == 0
-    assert main(["weights", "pull", "whisper-tiny", "--overwrite", "-q"]) == 0  # the licence is not asked again
+    assert (
+        main(["weights", "pull", "whisper-tiny", "--overwrite", "-q"]) == 0
+    )  # the licence is not asked again

@@ -38,7 +38,9 @@ def test_every_origin_and_converter_belongs_to_a_registered_file():
     assert all(part.url.startswith("https://") for part in parts if part.url)
     assert all(origin.page.startswith("https://") and origin.parts for origin in ORIGINS.values())
     assert set(READERS) | set(CONVERTERS) >= {name for name, each in ORIGINS.items() if not each.downloadable}
-    assert {"dice-talk", "svd-xt", "whisper-tiny", "emote", "wav2vec2-base-960h", "flame2023-open"} <= set(ORIGINS)
+    assert {"dice-talk", "svd-xt", "whisper-tiny", "emote", "wav2vec2-base-960h", "flame2023-open"} <= set(
+        ORIGINS
+    )
 
 
 def test_the_licence_is_shown_and_nothing_is_fetched_without_consent(capsys, home):
@@ -139,7 +141,7 @@ def test_checkpoints_of_every_layout_give_their_numbers(tmp_path):
 
 
 def test_pickled_dictionaries_of_arrays_are_read(tmp_path):
-    np.save(tmp_path / "happy.npy", {"mu": np.ones((1, 256), np.float32)}, allow_pickle=True)  # pyright: ignore
+    np.save(tmp_path / "happy.npy", {"mu": np.ones((1, 256), np.float32)}, allow_pickle=True)
     assert read_checkpoint(tmp_path / "happy.npy")["mu"].shape == (1, 256)
     turned = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"w": turned}))
@@ -198,7 +200,7 @@ def test_a_cut_off_checkpoint_is_refused_in_one_line(tmp_path, keep, new_layout)
 def test_a_pickle_that_asks_for_a_terabyte_is_ended(tmp_path):
     path = tmp_path / "greedy.pkl"
     path.write_bytes(b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x")  # one string of 2^40 bytes
-    with pytest.raises(InvalidInputError, match="damaged or no checkpoint|more memory"):
+    with pytest.raises(InvalidInputError, match=r"damaged or no checkpoint|more memory"):
         read_checkpoint(path)
 
 
@@ -227,7 +229,9 @@ def test_a_folder_gives_its_files_by_their_published_names(capsys, home, tmp_pat
 
     folder = tmp_path / "FLAME2023Open"
     folder.mkdir()
-    arrays = {field.name: getattr(flame_like()[0], field.name) for field in dataclasses.fields(flame_like()[0])}
+    arrays = {
+        field.name: getattr(flame_like()[0], field.name) for field in dataclasses.fields(flame_like()[0])
+    }
     (folder / "flame2023_Open.pkl").write_bytes(pickle.dumps(arrays, protocol=2))
     assert main(["weights", "pull", "flame2023-open", "--from", str(folder), "-q", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -256,7 +260,10 @@ def test_a_file_of_another_network_is_called_by_its_name(capsys, home, tmp_path)
     save_tensors(other, {"vision_model.a": np.zeros(1), "visual_projection.weight": np.zeros(1)}, {})
     assert main(["weights", "pull", "whisper-tiny", "--from", str(other), "-q"]) == 3
     assert "holds a CLIP vision model, not the weights 'whisper-tiny' (Whisper)" in _said(capsys)[0]
-    torch.save({"encoder.conv1.weight": torch.zeros(1), "encoder.embed_positions.weight": torch.zeros(1)}, tmp_path / "a.pt")
+    torch.save(
+        {"encoder.conv1.weight": torch.zeros(1), "encoder.embed_positions.weight": torch.zeros(1)},
+        tmp_path / "a.pt",
+    )
     assert main(["weights", "pull", "vocos-mel-24khz", "--from", str(tmp_path / "a.pt"), "-q"]) == 3
     assert "these are not the weights of vocos-mel-24khz (they look like Whisper)" in _said(capsys)[0]
     assert not list(home.glob("*.safetensors"))
@@ -287,5 +294,3 @@ def test_tensors_are_found_inside_one_enclosing_entry(tmp_path):
         read_checkpoint(path)
     with pytest.raises(InvalidInputError, match="no such file"):
         read_checkpoint(tmp_path / "absent.pt")
-
-
