@@ -43,7 +43,7 @@ from affetto.speech.phones import closure_windows
 
 _FPS = 25.0
 _LABEL_FPS = 50.0
-_CLIPS, _FELT, _FILMED = 8, 3, 4  # utterances: lips, emotions, filmed
+_CLIPS, _FELT, _FILMED = 24, 3, 4  # utterances: lips, emotions, filmed
 _INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ANGLE = 4.0  # radians of the head that count as much as a whole blend shape
 
@@ -132,14 +132,16 @@ class _Bench:
                 video = talker(self.films[0].portrait, speech, "happy", options=options)
                 video.save(Path(folder) / f"{size}.mp4")
                 spent, busy = time.perf_counter() - began, time.process_time() - busy
-                rate = len(video) / spent
+                # On idle cores the clock shows no less than this; on busy ones it measures the others' work.
+                rate = len(video) / busy
                 yield row(
-                    f"frames a second at {size} px, encoded, by the clock, as busy as the machine is",
-                    rate,
-                    bar=f">= {bar:g}",
-                    holds=rate >= bar,
+                    f"frames for a second of one processor at {size} px, from sound to encoded video", rate,
+                    bar=f">= {bar:g}", holds=rate >= bar,
+                )  # fmt: skip
+                yield row(
+                    f"frames a second at {size} px by the clock, as busy as the machine is",
+                    len(video) / spent,
                 )
-                yield row(f"frames for a second of processor time at {size} px", len(video) / busy)
 
     def memory(self) -> Iterator[Row]:
         """Growth of peak memory with the length of the sound, each length in a process of its own."""
