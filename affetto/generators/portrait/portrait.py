@@ -29,7 +29,7 @@ MAX_TURN = 40.0  # degrees that the face may be turned aside
 MAX_RMS = 0.022  # of the face's height: above it the points make no face of ours
 _HAIRLINE = 1.33  # from hairline to chin, in sides of the box about the 68 points
 _MAIN = 2.0  # how many times larger than all others the main face of a picture is
-_WIDEST = 4.5  # sides of the box about the points: what a cut shows at most on its shorter side
+_WIDEST = 3.4  # sides of the box about the points: what a cut shows at most on its shorter side
 _PEOPLE_LISTED = 8
 
 
