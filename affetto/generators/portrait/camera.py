@@ -17,7 +17,7 @@ class Camera:
         """The camera of the picture resized by `factor`."""
         return Camera(focal=self.focal * factor, centre=(self.centre[0] * factor, self.centre[1] * factor))
 
-    def shifted(self, left: float, top: float) -> "Camera":
+    def shifted(self, left: int, top: int) -> "Camera":
         """The camera of the part of the picture that begins `left` and `top` pixels in."""
         return Camera(focal=self.focal, centre=(self.centre[0] - left, self.centre[1] - top))
 

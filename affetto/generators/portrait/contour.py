@@ -31,7 +31,7 @@ class JawContour:
             near &= (away[:, 2] > -0.012) & (away[:, 1] > -0.008) & (point[0] * rest[skin, 0] >= 0)
             found = skin[near][np.argsort(np.linalg.norm(away[near], axis=1))]
             lists.append(found[np.linspace(0, len(found) - 1, _NEAREST).round().astype(int)])
-        self.candidates: Int[np.ndarray, candidate] = np.concatenate(lists)
+        self.candidates = np.concatenate(lists)
 
     def choose(
         self, seen: Float[np.ndarray, "point 2"], points: Float[np.ndarray, "68 2"]

@@ -69,8 +69,8 @@ def continued(
     values: Float32[np.ndarray, "row column"], known: Bool[np.ndarray, "row column"], blur: float
 ) -> np.ndarray:
     """Values continued from the nearest known place, then smoothed by `blur` grid steps."""
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    whole = values[tuple(nearest)]
+    nearest = np.asarray(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))
+    whole = values[nearest[0], nearest[1]]
     return ndimage.gaussian_filter(whole, blur, mode="nearest").astype(np.float32)
 
 

@@ -1,7 +1,8 @@
 """Filling what a picture does not show from what surrounds it, coarse to fine (Gortler et al. 1996, pull and push)."""
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
+from scipy import ndimage
 
 
 def filled(
@@ -21,6 +22,11 @@ def filled(
     for colour, amount in reversed(levels[:-1]):
         result = colour + (1 - amount) * _doubled(result, colour.shape[:2])
     return result.astype(np.float32)
+
+
+def outside_distance(mask: Bool[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+    """Pixels from each pixel to the nearest one in the mask; 0 inside."""
+    return np.asarray(ndimage.distance_transform_edt(~mask))
 
 
 def _halved(picture: np.ndarray) -> np.ndarray:

@@ -70,6 +70,11 @@ class FaceFit:
             rms=self.rms * factor,
         )
 
+    def shifted(self, left: int, top: int) -> "FaceFit":
+        """The same fit for the part of the picture that begins `left` and `top` pixels in."""
+        moved = self.points - np.array([left, top], np.float32)
+        return dataclasses.replace(self, camera=self.camera.shifted(left, top), points=moved)
+
     def before_camera(
         self, vertices: Float[np.ndarray, "*frame vertex 3"]
     ) -> Float32[np.ndarray, "*frame vertex 3"]:

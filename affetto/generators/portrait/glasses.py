@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy import ndimage
 
+from affetto.generators.portrait.fill import outside_distance
+
 _BRIDGE_SHARE = 0.72  # of the columns between the eyes that must show an edge
 _EDGE = 0.16  # of the skin's brightness
 _RIM = 0.0045  # metres: about how thick rims are
@@ -40,7 +42,7 @@ def find_glasses(
         return Glasses(share=share)
     rims = _rims(picture, points, metre).astype(np.float32)
     narrow = np.clip(2.2 * ndimage.gaussian_filter(rims, 0.0015 * metre), 0, 1)
-    away = ndimage.distance_transform_edt(narrow < 0.5) / metre
+    away = outside_distance(narrow >= 0.5) / metre
     return Glasses(share=share, rims=narrow, stiff=np.clip(1.0 - away / _FALLOFF, 0, 1).astype(np.float32))
 
 
@@ -80,6 +82,13 @@ def _rims(picture: np.ndarray, points: np.ndarray, metre: float) -> np.ndarray:
         opened = patch - ndimage.grey_opening(patch, (size, size))
         thin[box] = np.maximum(thin[box], np.maximum(closed, 0.6 * opened))
     skin = max(float(np.median(picture[zone])), 1.0)
-    label, count = ndimage.label((thin > 0.28 * skin) & zone & ~keep_out, np.ones((3, 3)))
+    label, count = _components((thin > 0.28 * skin) & zone & ~keep_out)
     extent = ndimage.sum(np.ones_like(label), label, range(1, count + 1))
     return np.isin(label, 1 + np.flatnonzero(extent > (0.006 * metre) ** 2))
+
+
+def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Connected parts of a mask, numbered from 1, and how many there are."""
+    label = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, np.ones((3, 3)), output=label)
+    return label, int(label.max())

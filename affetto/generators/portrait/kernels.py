@@ -249,9 +249,12 @@ def surface(
 def paint(
     top: int, bottom: int, projected: Array, triangles: Array, kinds: Array, attributes: Array, owner: Array,
     flow: Array, person: Array, plate: Array, lidless: Array, white: Array, iris: Array, ivory: Array, lips: Array,
-    out: Array, alpha: Array,
+    cut: bool, out: Array, alpha: Array,
 ) -> None:  # fmt: skip
-    """Write rows `top` to `bottom`: the person, seen through sheet and face, over the plate behind; `alpha` too."""
+    """Write rows `top` to `bottom`: the person, seen through sheet and face, over the plate behind; `alpha` too.
+
+    With `cut` the person alone is written, not premultiplied.
+    """
     width = flow.shape[1]
     seen, single = np.empty(ATTRIBUTES, np.float32), np.empty(ATTRIBUTES, np.float32)
     colour = np.empty(4, np.float32)
@@ -305,6 +308,10 @@ def paint(
                                 place(owner[y, x, other], px, py, projected, triangles, attributes, single)
                                 for k in range(ATTRIBUTES):
                                     seen[k] += single[k] / taken
+                    # Samples seen off the pixel's middle show what lies off it in the photograph.
+                    for k in (U, U2):
+                        seen[k] -= mx / taken - _HALF
+                        seen[k + 1] -= my / taken - _HALF
                     surface(kind, seen, x, y, flow, person, lidless, white, iris, ivory, lips, colour, extra)
                 for k in range(4):
                     total[k] += taken * colour[k]
@@ -312,4 +319,6 @@ def paint(
             alpha[y, x] = np.uint8(cover * np.float32(255.0) + _HALF)
             for k in range(3):
                 value = total[k] * _QUARTER + (_1 - cover) * plate[y, x, k]
+                if cut and cover > np.float32(0.004):
+                    value = total[k] * _QUARTER / cover
                 out[y, x, k] = np.uint8(min(max(value, _0), np.float32(255.0)) + _HALF)

@@ -10,7 +10,7 @@ from skimage.draw import polygon2mask
 from affetto.generators.portrait import kernels as k
 from affetto.generators.portrait.depth import GROUPS, SourceView
 from affetto.generators.portrait.eyes import EyeLayers, eye_layers
-from affetto.generators.portrait.fill import filled
+from affetto.generators.portrait.fill import filled, outside_distance
 from affetto.generators.portrait.fit import FaceFit
 from affetto.generators.portrait.glasses import Glasses
 from affetto.generators.portrait.light import face_light, samples_at
@@ -80,7 +80,7 @@ def _background(photo: np.ndarray, mask: np.ndarray, fit: FaceFit) -> Float32[np
         return photo.copy()
     # Near the person the picture belongs to both: what differs from the smooth background moves with the person.
     near, far = (metres * fit.pixels_per_metre for metres in (_NEAR, _FAR))
-    away = ndimage.distance_transform_edt(mask < 0.02)
+    away = outside_distance(mask >= 0.02)
     if away.max() <= near:
         return photo.copy()
     plate = filled(photo, (away > near).astype(np.float32))

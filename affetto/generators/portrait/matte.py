@@ -10,6 +10,8 @@ from scipy.sparse.linalg import cg
 from skimage.color import rgb2lab
 from skimage.transform import resize
 
+from affetto.generators.portrait.fill import outside_distance
+
 LONG_SIDE = 176  # pixels at which the mask is solved; its edge is refined at full size
 _CLUSTERS, _ROUNDS = 7, 3
 _DATA, _SEED = 0.06, 50.0
@@ -36,9 +38,10 @@ def person_mask(
     rows, columns = picture.shape[:2]
     factor = min(1.0, LONG_SIDE / max(rows, columns))
     shape = (max(8, round(rows * factor)), max(8, round(columns * factor)))
-    small = resize(picture / 255.0, shape, anti_aliasing=True)
-    solid = resize(silhouette.solid.astype(np.float64), shape) > 0.9
-    away = resize(np.asarray(silhouette.away, np.float64), shape) / silhouette.unit  # in widths of a head
+    small = np.asarray(resize(picture / 255.0, shape, anti_aliasing=True))
+    solid = np.asarray(resize(silhouette.solid.astype(np.float64), shape)) > 0.9
+    away = np.asarray(resize(np.asarray(silhouette.away, np.float64), shape))
+    away /= silhouette.unit  # in widths of a head
     behind = _background_seeds(away, solid)
     if behind.sum() < 12 or solid.sum() < 12:
         return np.ones((rows, columns), np.float32)
@@ -53,11 +56,12 @@ def person_mask(
         strength = _DATA + _SEED * (solid | behind)
         wanted = np.where(solid, 1.0, np.where(behind, 0.0, wanted))
         system = walk + sparse.diags(strength.ravel())
-        solved, _ = cg(system, (strength * wanted).ravel(), x0=mask.ravel(), rtol=1e-3, maxiter=120)
+        scale = sparse.diags(np.reciprocal(np.asarray(system.diagonal(), np.float64)))
+        solved, _ = cg(system, (strength * wanted).ravel(), x0=mask.ravel(), rtol=1e-4, maxiter=250, M=scale)
         mask = np.clip(solved.reshape(shape), 0, 1)
     mask = _whole(mask, solid, silhouette.unit * factor)
     sharp = _ramp(ndimage.gaussian_filter(mask, 0.6), 0.3, 0.7)
-    large = resize(sharp, (rows, columns), order=1)
+    large = np.asarray(resize(sharp, (rows, columns), order=1))
     radius = max(2, round(0.6 / factor))
     refined = _guided(picture / 255.0, large, radius, 2e-4)
     return _ramp(refined, 0.12, 0.88).astype(np.float32)
@@ -117,13 +121,12 @@ def _walker(lab: np.ndarray) -> sparse.csr_matrix:
 
 def _whole(mask: np.ndarray, solid: np.ndarray, unit: float) -> np.ndarray:
     """The mask without islands that do not touch the head, and without holes."""
-    label, _ = ndimage.label(mask > 0.5)
+    label = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask > 0.5, output=label)
     kept = np.isin(label, np.unique(label[solid & (label > 0)])) & (label > 0)
-    kept = ndimage.binary_fill_holes(kept)
-    thick = (
-        ndimage.distance_transform_edt(kept) > _THIN * unit
-    )  # cords and poles that touch the person are not them
-    grown = ndimage.distance_transform_edt(~thick) <= 1.35 * _THIN * unit
+    kept = np.asarray(ndimage.binary_fill_holes(kept))
+    thick = outside_distance(~kept) > _THIN * unit  # cords and poles that touch the person are not them
+    grown = outside_distance(thick) <= 1.35 * _THIN * unit
     kept &= grown | solid
     return np.where(
         kept,
@@ -137,7 +140,7 @@ def _guided(guide: np.ndarray, mask: np.ndarray, radius: int, epsilon: float) ->
     size = 2 * radius + 1
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return ndimage.uniform_filter(values, (size, size) + (0,) * (values.ndim - 2), mode="nearest")
+        return ndimage.uniform_filter(values, size, mode="nearest", axes=(0, 1))
 
     middle, target = mean(guide), mean(mask)
     cross = mean(guide * mask[..., None]) - middle * target[..., None]

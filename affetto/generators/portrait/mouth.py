@@ -48,8 +48,7 @@ def find_lips(head: HeadModel) -> Lips:
 
 def enclosed(graph: sparse.csr_matrix, loop: np.ndarray, seeds: np.ndarray) -> Int[np.ndarray, "inside"]:
     """The vertices that `seeds` reach along edges without crossing the loop, the loop itself left out."""
-    size = graph.shape[0]
-    free = np.ones(size)
+    free = np.ones(len(graph.indptr) - 1)
     free[loop] = 0
     passable = sparse.diags(free) @ graph @ sparse.diags(free)
     passable = passable.tocsr()

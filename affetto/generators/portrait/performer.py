@@ -18,6 +18,7 @@ from affetto.head.rotation import euler_matrix, rotation_vector
 from affetto.media.animation.curves import ARKIT_INDEX
 
 _GAP = 0.0025  # metres between the lips at which the inside of the mouth is fully drawn
+_SLACK = 0.0001  # metres that do not count as a change
 _SEAM = 0.0007  # metres by which parted lips leave the dark line between them behind
 _OVERLAP = 0.0003  # metres by which closed lips press into each other
 _JAW = ARKIT_INDEX["jawOpen"]
@@ -221,6 +222,8 @@ class Performer:
     def _prepare_lid_backs(self) -> None:
         """The inner side of the lids' edges, hidden in the photograph, looks as the edges do."""
         rig, mesh = self._rig, self._head.mesh
+        nothing = (np.zeros(0, np.int64), np.zeros((0, 2), np.float32))
+        self._lid_backs = [nothing, nothing]
         skin = rig.triangles[rig.kinds == k.SKIN]
         graph = edge_graph(skin, rig.source)
         corners = np.sort(np.concatenate([skin[:, [0, 1]], skin[:, [1, 2]], skin[:, [2, 0]]]), axis=1)
@@ -236,7 +239,8 @@ class Performer:
             if len(inner) > 6 * len(loop):  # the edge does not close: nothing is known to lie behind it
                 continue
             apart = np.linalg.norm(rig.rest[inner, None] - rig.rest[loop][None], axis=-1)
-            self.attributes[inner, k.U : k.V + 1] = rig.uv[loop[apart.argmin(axis=1)]]
+            edge = rig.uv[loop[apart.argmin(axis=1)]]
+            self._lid_backs[side] = (inner, edge - rig.uv[inner])
 
     def move(
         self, weights: Float[np.ndarray, "52"], head: Float[np.ndarray, "3"], eyes: Float[np.ndarray, "2 2"]
@@ -284,7 +288,7 @@ class Performer:
         attributes, index = self.attributes, lid.index
         was = self._fit.weights[lid.shape]
         closing = float(np.clip((weights[lid.shape] - was) / max(1.0 - was, 0.2), 0, 1))
-        shut = smooth(np.array(closing), 0.05, 0.5)
+        shut = float(smooth(np.array([closing]), 0.05, 0.5)[0])
         height = self._moved[index, 1] - self._moved[lid.nearest, 1]
         unfolded = smooth(
             height - (self._rig.source[index, 1] - self._rig.source[lid.nearest, 1]), 0.0002, 0.0014
@@ -316,7 +320,7 @@ class Performer:
     def _open_mouth(self, face: np.ndarray) -> Float32[np.ndarray, "column 3"]:
         attributes, rig = self.attributes, self._rig
         gap = np.maximum(self._moved[self._upper, 1] - _across(self._moved, self._upper, self._lower), 0)
-        change = np.clip(np.abs(gap - self._source_gap) / _GAP, 0, 1)
+        change = np.clip((np.abs(gap - self._source_gap) - _SLACK) / _GAP, 0, 1)
         opened = np.interp(np.linspace(0, 1, len(self._lower)), np.linspace(0, 1, len(self._upper)), change)
         along = np.concatenate([change, opened]).astype(np.float32)
         attributes[self._rim, k.U : k.V + 1] = (
@@ -324,7 +328,8 @@ class Performer:
         )
         local = along[self._hinge_line]
         bright, far, _ = self._hollow
-        attributes[self._inside, k.U : k.V + 1] = rig.uv[self._hinge] + self._mirror
+        own, mirrored = rig.uv[self._inside], rig.uv[self._hinge] + self._mirror
+        attributes[self._inside, k.U : k.V + 1] = own + local[:, None] * (mirrored - own)
         attributes[self._inside, k.TRUST] = local
         attributes[self._inside, k.SHADE] = 1 + local * (bright - 1)
         attributes[self._inside, k.MIX] = local * far

@@ -18,9 +18,9 @@ from affetto.generators.portrait.fit import (
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import FaceCurves
 
-_STEPS, _FIRST_STEPS = 2, 5
+_STEPS, _FIRST_STEPS = 3, 6
 _SIGMA = 0.006  # of the eyes' distance
-_SPREAD, _SKEW = 0.4, 0.25  # of weights while speaking, and between halves of the face
+_SPREAD, _SKEW = 0.6, 0.25  # of weights while speaking, and between halves of the face
 
 
 def refit_curves(

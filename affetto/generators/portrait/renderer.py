@@ -16,7 +16,7 @@ from affetto.generators.portrait.layers import take_apart
 from affetto.generators.portrait.matte import person_mask
 from affetto.generators.portrait.mouth import find_lips
 from affetto.generators.portrait.performer import Performer
-from affetto.generators.portrait.rig import face_rig, sheet
+from affetto.generators.portrait.rig import face_rig, hemmed, sheet
 from affetto.generators.portrait.silhouette import silhouette_of
 from affetto.head import kernels as head_kernels
 from affetto.head.model import HeadModel
@@ -25,7 +25,7 @@ from affetto.runtime.errors import UsageError
 MIN_SIDE, MAX_SIDE = 64, 2160
 BAND_ROWS = 16
 _OVERDRIVE = 1.3  # weights beyond this are cut
-_ROOM = 0.06  # metres that the head may sway beyond its outline
+_BESIDE, _ABOVE, _BELOW = 0.10, 0.14, 0.02  # metres around the head model that hair and hats may fill
 
 
 class PortraitRenderer:
@@ -54,16 +54,21 @@ class PortraitRenderer:
         self._alpha = alpha
         self._kept = fit.weights * (1.0 - neutralise * PASSING)
         vertices = head.deform(fit.weights, identity=fit.identity)[0]
-        view = source_view(head, fit, vertices, self.size)
         mask = person_mask(self._photo.astype(np.float64), silhouette_of(head, fit, vertices, self.size))
-        self.glasses = find_glasses(self._photo.astype(np.float32), fit.points, fit.pixels_per_metre)
+        self._cover = np.round(255.0 * mask).astype(np.uint8)
+        self._region = region = reach_of(head, fit, vertices, self.size)
+        left, top, right, bottom = region
+        fit, part = fit.shifted(left, top), np.ascontiguousarray(self._photo[top:bottom, left:right])
+        rows, columns = part.shape[:2]
+        view = source_view(head, fit, vertices, (columns, rows))
+        self.glasses = find_glasses(part.astype(np.float32), fit.points, fit.pixels_per_metre)
         rig = face_rig(head, fit, view, self.glasses)
-        cloth = sheet(fit, rig, view, self.size, max(3.0, 0.0055 * fit.pixels_per_metre))
-        layers = take_apart(self._photo, mask, fit, rig, view, self.glasses)
+        cloth = sheet(fit, rig, view, (columns, rows), max(3.0, 0.0055 * fit.pixels_per_metre))
+        cloth = hemmed(cloth, region, self.size, 0.03 * fit.pixels_per_metre)
+        layers = take_apart(part, mask[top:bottom, left:right], fit, rig, view, self.glasses)
         self._layers = layers
         self._performer = Performer(head, fit, rig, cloth, layers, find_lips(head), neutralise=neutralise)
         self._sheet, self._triangles = cloth, rig.triangles
-        rows, columns = mask.shape
         self._flow = np.empty((rows, columns, 2), np.float32)
         self._depth = np.empty((rows, columns), np.float32)
         self._nearest = np.empty((rows, columns, head_kernels.SAMPLES), np.float32)
@@ -108,9 +113,12 @@ class PortraitRenderer:
                 lambda band: self._band(band, lips, out, cover), range(len(self._starts) - 1)
             ):
                 pass
-        if not self._alpha:
-            return out
-        return np.concatenate([out, cover[..., None]], axis=2)
+        left, top, right, bottom = self._region
+        frame = np.dstack([self._photo, self._cover]) if self._alpha else self._photo.copy()
+        frame[top:bottom, left:right, :3] = out
+        if self._alpha:
+            frame[top:bottom, left:right, 3] = cover
+        return frame
 
     def _band(self, band: int, lips: np.ndarray, out: np.ndarray, cover: np.ndarray) -> None:
         performer, layers = self._performer, self._layers
@@ -131,7 +139,7 @@ class PortraitRenderer:
         k.paint(
             top, bottom, performer.projected, self._triangles, performer.kinds, performer.attributes, self._owner,
             self._flow, layers.person, layers.plate, layers.eyes.lidless, layers.eyes.white, layers.eyes.iris,
-            layers.mouth.ivory, lips, out, cover,
+            layers.mouth.ivory, lips, self._alpha, out, cover,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -139,9 +147,21 @@ class PortraitRenderer:
         self._pool.shutdown()
 
 
+def reach_of(
+    head: HeadModel, fit: FaceFit, vertices: Float[np.ndarray, "vertex 3"], size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what the head can change in a picture of `size`: itself with hat, hair and neck."""
+    turning = fit.project(vertices[head.head_weights > 0.01])
+    low = turning.min(axis=0) - np.array([_BESIDE, _ABOVE]) * fit.pixels_per_metre
+    high = turning.max(axis=0) + np.array([_BESIDE, _BELOW]) * fit.pixels_per_metre
+    left, top = np.clip(np.floor(low), 0, [side - 8 for side in size]).astype(int)
+    right, bottom = np.clip(np.ceil(high), [left + 8, top + 8], size).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
 def resized(
     image: UInt8[np.ndarray, "row column 3"], short_side: int | None
-) -> tuple[UInt8[np.ndarray, "row column 3"], float]:
+) -> tuple[UInt8[np.ndarray, "row2 column2 3"], float]:
     """The image with its short side `short_side` pixels long and even sides, and the factor."""
     rows, columns = image.shape[:2]
     if short_side is None:

@@ -1,5 +1,6 @@
 """The fitted head and a sheet that carries the rest of the picture, ready to be moved frame by frame."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,8 @@ _SINK = {
     k.TONGUE: 0.0015,
 }  # metres that parts hide behind the skin
 _OFFSET_REACH = 0.014  # metres
+_FADE = 0.035  # metres outside the face over which its expressions die away
+_BEYOND = 0.05  # metres of sheet past the picture's edges, from where content moves in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +214,10 @@ def smooth(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def sheet(fit: FaceFit, rig: FaceRig, view: SourceView, size: tuple[int, int], spacing: float) -> Sheet:
-    """The sheet over a picture of `size` with corners `spacing` pixels apart; its outermost corners never move."""
-    columns, rows = (int(np.ceil(side / spacing)) + 3 for side in size)
-    x, y = np.meshgrid((np.arange(columns) - 1) * spacing, (np.arange(rows) - 1) * spacing)
+    """The sheet over a picture of `size` with corners `spacing` pixels apart, and a margin around it."""
+    beyond = int(np.ceil(_BEYOND * fit.pixels_per_metre / spacing))
+    columns, rows = (int(np.ceil(side / spacing)) + 1 + 2 * beyond for side in size)
+    x, y = np.meshgrid((np.arange(columns) - beyond) * spacing, (np.arange(rows) - beyond) * spacing)
     home = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
     depth, share = _terrain(view, home, fit)
     before = fit.camera.unproject(home, depth)
@@ -223,6 +227,25 @@ def sheet(fit: FaceFit, rig: FaceRig, view: SourceView, size: tuple[int, int], s
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
     cells = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
     return Sheet(home=home, cells=cells.astype(np.int32), rest=rest, deltas=deltas, share=share)
+
+
+def hemmed(sheet: Sheet, region: tuple[int, int, int, int], size: tuple[int, int], hem: float) -> Sheet:
+    """The sheet of a region (left, top, right, bottom) held still along those edges that lie inside the picture.
+
+    `hem` is the pixels over which it gains its freedom.
+    """
+    left, top, right, bottom = region
+    x, y = sheet.home.T
+    free = np.ones(len(sheet.home), np.float32)
+    for inside, distance in (
+        (left > 0, x),
+        (top > 0, y),
+        (right < size[0], right - left - x),
+        (bottom < size[1], bottom - top - y),
+    ):
+        if inside:
+            free *= smooth(distance, 0.0, hem).astype(np.float32)
+    return dataclasses.replace(sheet, share=sheet.share * free, deltas=sheet.deltas * free[None, :, None])
 
 
 def _terrain(view: SourceView, home: np.ndarray, fit: FaceFit) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +275,7 @@ def _carried(rig: FaceRig, fit: FaceFit, home: np.ndarray) -> Float32[np.ndarray
         reach = np.maximum(0.0035, 0.45 * nearest)[:, None]
         kernel = weight * np.exp(-0.5 * (square - square.min(axis=1, keepdims=True)) / reach**2)
         kernel /= kernel.sum(axis=1, keepdims=True) + 1e-9
-        fade = 1.0 - smooth(nearest, 0.0, 0.055)
+        fade = 1.0 - smooth(nearest, 0.0, _FADE)
         result[:, part] = np.einsum(
             "cv,fvx->fcx", kernel * fade[:, None], rig.deltas[:, chosen], optimize=True
         )

@@ -2,9 +2,9 @@
 
 import numpy as np
 from jaxtyping import Float32
-from scipy import ndimage
 
 from affetto.generators.portrait.depth import GROUPS, source_view
+from affetto.generators.portrait.fill import outside_distance
 from affetto.generators.portrait.fit import FaceFit
 from affetto.generators.portrait.matte import Silhouette
 from affetto.head.model import HeadModel
@@ -28,8 +28,8 @@ def silhouette_of(
         | _shrunk(clothes | skin, 0.025 * metre)
     )
     body, trunk = _body(view.covered, clothes, metre)
-    outside = ndimage.distance_transform_edt(~(view.covered | body))
-    inside = ndimage.distance_transform_edt(view.covered | body)
+    outside = outside_distance(view.covered | body)
+    inside = outside_distance(~(view.covered | body))
     rows = np.minimum((np.arange(size[1]) / step).astype(int), view.covered.shape[0] - 1)
     columns = np.minimum((np.arange(size[0]) / step).astype(int), view.covered.shape[1] - 1)
     full = np.ix_(rows, columns)
@@ -43,7 +43,7 @@ def silhouette_of(
 def _shrunk(mask: np.ndarray, steps: float) -> np.ndarray:
     """The mask without a border; the picture's edge is none."""
     padded = np.pad(mask, 1, mode="edge")
-    return (ndimage.distance_transform_edt(padded) > steps)[1:-1, 1:-1] if mask.any() else mask
+    return (outside_distance(~padded) > steps)[1:-1, 1:-1] if mask.any() else mask
 
 
 def _body(covered: np.ndarray, clothes: np.ndarray, metre: float) -> tuple[np.ndarray, np.ndarray]:
