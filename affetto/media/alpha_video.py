@@ -39,7 +39,9 @@ class AlphaVideoWriter:
         if self.path.suffix.lower() != ".mov":
             raise UsageError(f"{self.path}: video with transparency is written as .mov")
         if min(size) < 2 or size[0] * size[1] > MAX_PIXELS:
-            raise UsageError(f"{self.path}: {size[0]}x{size[1]} pixels cannot be written: use 2x2 to 4096x2304")
+            raise UsageError(
+                f"{self.path}: {size[0]}x{size[1]} pixels cannot be written: use 2x2 to 4096x2304"
+            )
         if not 1 <= fps <= 240:
             raise UsageError(f"{self.path}: {fps} frames per second are outside 1..240")
         self.size = size

@@ -38,7 +38,11 @@ class LandmarkRecipe:
     shards: int = 40
     first_shards: int = 2  # wait for so many before learning begins
     batch: int = 32
-    sides: tuple[tuple[float, int], ...] = ((0.0, 64), (0.45, 96), (0.8, 112))  # pictures grow at these shares of the time
+    sides: tuple[tuple[float, int], ...] = (
+        (0.0, 64),
+        (0.45, 96),
+        (0.8, 112),
+    )  # pictures grow at these shares of the time
     peak_rate: float = 2e-3
     decay: float = 0.01
     hidden_weight: float = 0.35  # of points that the head itself hides
