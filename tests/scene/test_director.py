@@ -42,7 +42,7 @@ def document(folder: Path, **changes: object) -> dict:
         "speech": {
             "audio": "hello.wav",
             "text": "Hello, I am so happy to meet you!",
-            "emotion": "0:neutral; 0.8:happy",
+            "emotion": "0:neutral; 0.5:neutral; 0.9:happy",
         },
         "music": {"key": "F", "tail": 0.4},
         "outputs": OUTPUTS,

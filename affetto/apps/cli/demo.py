@@ -14,7 +14,7 @@ WORDS = (
 )
 TRACK = "0:neutral; 0.7:happy@0.9; 2.5:happy@0.6; 4.6:happy@0.9; 5.0:surprised"
 FILES = {
-    "video.mp4": "a 3D head speaks: neutral, happy, surprised; with music",
+    "video.mp4": "a photograph and a 3D head say the same: neutral, happy, surprised; with music",
     "sheet.png": "a contact sheet: pictures, emotion, sound, words",
     "mix.wav": "voice and music, at -16 LUFS",
     "voice.wav": "the voice with its emotion",
@@ -53,7 +53,7 @@ def demo(
     overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
-    """Render a scene: a recorded voice, a 3D head and music, all moved by one emotion track."""
+    """Render a scene: a recorded voice, a photograph, a 3D head and music, all moved by one emotion track."""
     started = time.monotonic()
     common.check_range("--size", float(size), 64.0, 2160.0)
     folder = common.check_folder(output)
@@ -94,14 +94,26 @@ def demo(
 
 
 def scene_document(size: int) -> dict[str, Any]:
-    """The demo's scene."""
+    """The demo's scene; its photograph is one that matplotlib brings along, of Grace Hopper, in the public domain."""
     return {
         "title": "Hello",
         "size": size,
         "speech": {"audio": "hello.flac", "text": WORDS, "emotion": TRACK},
-        "speaker": {"consent": {"kind": "synthetic", "note": "the voice was synthesised by Flite; the head is nobody"}},
+        "speaker": {
+            "portrait": {"image": str(photograph())},
+            "consent": {
+                "kind": "public-domain",
+                "by": "United States Navy",
+                "note": "photograph of Grace Hopper; the voice was synthesised by Flite",
+            },
+        },
         "music": {"key": "F", "ensemble": True},
         "outputs": [
             "voice", "curves", "mesh", "video", "score", "music", "mix", "subtitles", "timeline", "track", "sheet",
         ],
     }  # fmt: skip
+
+
+def photograph() -> Path:
+    """The portrait of Grace Hopper (United States Navy, public domain) in matplotlib's sample data."""
+    return Path(str(resources.files("matplotlib") / "mpl-data" / "sample_data" / "grace_hopper.jpg"))
