@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 
-from affetto.evaluation.portrait_bench import seam_ratio
+from affetto.evaluation.portrait_bench import ReadBackCritic, seam_ratio
 from affetto.evaluation.portrait_film import public_portraits
 from affetto.generators.portrait.motion_space import PREFIX, WINDOW
+from affetto.media.animation.curves import FaceCurves
 
 
 def smooth_curves(frames):
@@ -32,3 +35,18 @@ def test_both_public_portraits_come_with_installed_packages():
         photo.dtype == np.uint8 and photo.shape[2] == 3 and min(photo.shape[:2]) >= 500
         for photo in photos.values()
     )
+
+
+def test_the_read_back_critic_finds_the_nearest_example():
+    rng = np.random.default_rng(0)
+    poses = rng.uniform(0, 1, (8, 52)).astype(np.float32)
+
+    def curves(pose):
+        still = FaceCurves.neutral(10, 25.0)
+        return replace(still, weights=np.repeat(pose[None], 10, axis=0))
+
+    critic = ReadBackCritic([curves(pose) for pose in poses])
+    for index, pose in enumerate(poses):
+        found = critic.emotions(curves(np.clip(pose + rng.normal(0, 0.05, 52), 0, 1).astype(np.float32)))
+        assert found.argmax() == index
+        assert np.isclose(found.sum(), 1.0)

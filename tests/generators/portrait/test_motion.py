@@ -7,7 +7,7 @@ from affetto.acting.lip_gap import LinearGap
 from affetto.acting.pieces import join
 from affetto.conditioning.track import as_track
 from affetto.generators.portrait.motion import MotionGenerator, MotionOptions
-from affetto.generators.portrait.motion_limits import Limits, LinearLimits
+from affetto.generators.portrait.motion_limits import Course, Limits, LinearLimits
 from affetto.generators.portrait.motion_net import MotionConfig, MotionNet
 from affetto.generators.portrait.motion_sampling import FlowSampler, Guidance, guided
 from affetto.generators.portrait.motion_space import (
@@ -355,3 +355,28 @@ def test_shipped_heads_move_smoothly_and_differ_by_seed(shipped):
     one, other = (played(shipped, content, seed=seed).head for seed in (1, 2))
     assert np.rad2deg(np.abs(np.diff(one, n=2, axis=0)).mean()) < 0.1
     assert np.rad2deg(np.abs(one - other).mean()) > 0.5
+
+
+def test_a_course_is_smooth_and_goes_on_from_known_frames_as_they_were_moving():
+    chance = torch.Generator().manual_seed(0)
+    known = (0.01 * torch.arange(10.0))[None, :, None].expand(1, 10, CHANNELS)
+    rough = 0.5 + 0.05 * torch.randn(1, WINDOW, CHANNELS, generator=chance)
+    course = Course(known.contiguous())(rough)
+    assert torch.equal(course[:, :10], known)
+    bend = torch.diff(course, n=2, dim=1).abs()
+    assert float(bend[0, 12:, HEAD].mean()) < 0.1 * float(
+        torch.diff(rough, n=2, dim=1).abs()[0, 12:, HEAD].mean()
+    )
+    step = course[0, 10] - course[0, 9]
+    torch.testing.assert_close(step[HEAD], torch.full((3,), 0.01), atol=1e-5, rtol=0)
+    torch.testing.assert_close(step[SHAPES], torch.full((52,), 0.005), atol=1e-5, rtol=0)
+    assert abs(float(course[0, 40:, ARKIT_INDEX["jawOpen"]].mean()) - 0.5) < 0.03
+
+
+def test_glances_leap_through_the_course_and_jitter_does_not():
+    gaze = torch.zeros(1, WINDOW, CHANNELS)
+    gaze[:, 30:, GAZE] = 0.1
+    gaze[:, 10, GAZE] = 0.3
+    course = Course(torch.zeros(1, 0, CHANNELS))(gaze)[0, :, GAZE]
+    assert float(course[:29].abs().max()) == 0.0
+    torch.testing.assert_close(course[30:], torch.full_like(course[30:], 0.1))
