@@ -86,7 +86,7 @@ def three(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (bomb, "60000x60000"),
+        (bomb, "too many pixels"),
         (cut_jpeg, "cut off or damaged"),
         (moving_gif, "not a picture affetto reads"),
         (wall, "no face found"),

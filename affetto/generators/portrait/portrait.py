@@ -53,7 +53,7 @@ class Portrait:
         corner = np.array([left, top], np.float32)
         landmarks = dataclasses.replace(self.landmarks, points=self.landmarks.points - corner)
         image = np.ascontiguousarray(self.image[top : top + height, left : left + width])
-        camera = self.fit.camera.shifted(float(left), float(top))
+        camera = self.fit.camera.shifted(left, top)
         fit = dataclasses.replace(self.fit, camera=camera, points=self.fit.points - corner)
         return Portrait(image=image, landmarks=landmarks, fit=fit, name=self.name)
 
