@@ -33,7 +33,9 @@ class AskGet:
 
     def __post_init__(self) -> None:
         if len(self.asked) < 2 or self.asked.shape != self.got.shape or np.any(np.diff(self.asked) <= 0):
-            raise InvalidInputError("a calibration curve needs two or more rising strengths with a finding each")
+            raise InvalidInputError(
+                "a calibration curve needs two or more rising strengths with a finding each"
+            )
 
     @property
     def shares(self) -> Float[np.ndarray, "step"]:
@@ -48,7 +50,9 @@ class AskGet:
         kept = np.concatenate([[True], np.diff(shares) > 1e-6])
         wish = np.asarray(wanted, np.float64)
         found = np.interp(np.clip(wish, 0, 1), shares[kept], asked[kept])
-        found = np.minimum(found, _STEEPEST * np.clip(wish, 0, 1))  # nothing for nothing, whatever the critic says
+        found = np.minimum(
+            found, _STEEPEST * np.clip(wish, 0, 1)
+        )  # nothing for nothing, whatever the critic says
         return np.where(wish > 1, wish, found)
 
 
@@ -70,12 +74,16 @@ class Calibration:
             total = sum(named.values())
             if total <= 0 or emotion.intensity <= 0:
                 return emotion
-            asked = sum(share * float(curves[name].ask_for(emotion.intensity)) for name, share in named.items())
+            asked = sum(
+                share * float(curves[name].ask_for(emotion.intensity)) for name, share in named.items()
+            )
             rest = 1.0 - min(total, 1.0)
             strength = asked + rest * emotion.intensity if total < 1 else asked / total
             return replace(emotion, intensity=float(np.clip(strength, 0.0, MAX_INTENSITY)))
 
-        return replace(track, keyframes=tuple(replace(key, emotion=moved(key.emotion)) for key in track.keyframes))
+        return replace(
+            track, keyframes=tuple(replace(key, emotion=moved(key.emotion)) for key in track.keyframes)
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the curves as JSON."""
@@ -85,7 +93,8 @@ class Calibration:
             "critics": dict(self.critics),
             "curves": {
                 modality: {
-                    name: {"asked": _listed(curve.asked), "got": _listed(curve.got)} for name, curve in by_name.items()
+                    name: {"asked": _listed(curve.asked), "got": _listed(curve.got)}
+                    for name, curve in by_name.items()
                 }
                 for modality, by_name in self.curves.items()
             },
@@ -106,7 +115,9 @@ class Calibration:
                 raise KeyError("format")
             curves = {
                 str(modality): {
-                    str(name): AskGet(asked=np.array(c["asked"], np.float64), got=np.array(c["got"], np.float64))
+                    str(name): AskGet(
+                        asked=np.array(c["asked"], np.float64), got=np.array(c["got"], np.float64)
+                    )
                     for name, c in by_name.items()
                 }
                 for modality, by_name in document["curves"].items()
@@ -115,7 +126,9 @@ class Calibration:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InvalidInputError):
                 raise
-            raise InvalidInputError(f"{path}: is no calibration: write one with `affetto evaluate --sweep`") from error
+            raise InvalidInputError(
+                f"{path}: is no calibration: write one with `affetto evaluate --sweep`"
+            ) from error
         return cls(curves=curves, critics=critics)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from affetto.conditioning.anchors import ANCHORS_8
+from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.evaluation import critics, preservation
 from affetto.evaluation.measuring import Measured, target_course
@@ -175,7 +176,7 @@ def _medium_document(part: Measured, target: EmotionTrack | None) -> dict[str, A
         "medium": part.medium,
         "critic": asdict(part.critic),
         "measured": {
-            "emotion": str(_short(overall)),
+            "emotion": _short(overall),
             "vad": [round(float(axis), 3) for axis in overall.effective_vad()],
             "mixture": {
                 name: round(share, 3)
@@ -196,18 +197,15 @@ def _medium_document(part: Measured, target: EmotionTrack | None) -> dict[str, A
     return document
 
 
-def _short(emotion: Any) -> Any:
-    """An emotion as text without its exact place."""
-    from affetto.conditioning.emotion import Emotion
-
-    best = dict(sorted(emotion.mixture.items(), key=lambda item: -item[1])[:3])
-    if not best:
-        return emotion
-    total = sum(best.values())
-    return Emotion.from_mixture(
-        {name: round(share / total, 2) for name, share in best.items() if share / total >= 0.01},
-        round(emotion.intensity, 2),
-    )
+def _short(emotion: Emotion) -> str:
+    """An emotion in the text form, its three strongest names and two digits."""
+    best = sorted(emotion.mixture.items(), key=lambda item: -item[1])[:3]
+    if not best or emotion.intensity == 0:
+        return "neutral" if emotion.intensity == 0 else str(emotion)
+    total = sum(share for _, share in best)
+    kept = [(name, share / total) for name, share in best if share / total >= 0.05]
+    names = kept[0][0] if len(kept) == 1 else "+".join(f"{name}:{share:.2f}" for name, share in kept)
+    return f"{names}@{emotion.intensity:.2f}"
 
 
 def scores_of(part: Measured, target: EmotionTrack) -> dict[str, Any]:

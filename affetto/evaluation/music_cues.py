@@ -46,7 +46,9 @@ def whole_vad(score: Score) -> Float64[np.ndarray, "3"]:
     def standard(value: float, scale: tuple[float, float]) -> float:
         return float(np.clip((value - scale[0]) / scale[1], -3.0, 3.0))
 
-    arousal = standard(found["velocity mean"], _LOUD) + _BUSY_WEIGHT * standard(found["onsets a second"], _BUSY)
+    arousal = standard(found["velocity mean"], _LOUD) + _BUSY_WEIGHT * standard(
+        found["onsets a second"], _BUSY
+    )
     valence = standard(found["thirds above the bass"], _THIRDS) + _TRIAD_WEIGHT * standard(
         found["major triads"] - found["minor triads"], _TRIADS
     )
