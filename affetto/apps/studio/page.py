@@ -227,14 +227,11 @@ class Page:
             "music": self.music, "music_key": self.key, "size": self.size, "seed": self.seed, "seed_locked": self.locked,
         }  # fmt: skip
         for name, component in simple.items():
-            event = component.release if name == "size" else component.input
-            event(
-                told(functools.partial(self.on_field, name)),
-                [self.name, component],
-                None,
-                show_progress="hidden",
-                queue=False,
-            )
+            triggers = [component.release if name == "size" else component.input]
+            if isinstance(component, gr.Textbox):
+                triggers.append(component.blur)  # what was pasted or dictated
+            handler = told(functools.partial(self.on_field, name))
+            gr.on(triggers, handler, [self.name, component], None, show_progress="hidden", queue=False)
         self.speech.input(
             told(self.on_speech), [self.name, self.speech], [self.timeline, self.stage, self.consent_box]
         )
