@@ -211,7 +211,9 @@ def _negated(before: list[str]) -> bool:
         following = reach[index + 1 : index + 2]
         if following in (["only"], ["just"], ["doubt"]) or (word == "never" and "so" in reach[index:]):
             continue  # not only happy; without doubt; never been so happy
-        if following == ["stop"] or (word == "stop" and index and reach[index - 1].startswith(("can", "could"))):
+        if following == ["stop"] or (
+            word == "stop" and index and reach[index - 1].startswith(("can", "could"))
+        ):
             continue  # cannot stop crying
         return True
     return False

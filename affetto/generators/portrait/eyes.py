@@ -116,7 +116,7 @@ def _whites(
 ) -> np.ndarray:
     """The white of both eyes, everywhere: as seen where no iris covers it, continued behind iris and lids."""
     usual = np.broadcast_to(0.92 * colour, picture.shape)
-    near = ndimage.binary_dilation(opening, iterations=2)
+    near = np.asarray(ndimage.binary_dilation(opening, iterations=2), bool)
     source = np.where(known[..., None], picture, usual)
     smooth = filled(source, np.where(near, known.astype(np.float32), 1.0 * ~near))
     # Where it was seen the white keeps its veins and shades.

@@ -55,7 +55,9 @@ def take_apart(
     inner, outer = fit.points[60:68], fit.points[48:60]
     shape = mask.shape
     gap = polygon2mask(shape, inner[:, ::-1] - 0.5)
-    lip = polygon2mask(shape, outer[:, ::-1] - 0.5) & ~ndimage.binary_dilation(gap, iterations=2)
+    lip = polygon2mask(shape, outer[:, ::-1] - 0.5) & ~np.asarray(
+        ndimage.binary_dilation(gap, iterations=2), bool
+    )
     face = polygon2mask(
         shape, np.concatenate([fit.points[1:16], fit.points[[26, 24, 19, 17]]])[:, ::-1] - 0.5
     )
