@@ -29,7 +29,7 @@ from affetto.media.animation.files import load_curves
 from affetto.media.animation.gltf_curves import read_glb_curves
 from affetto.media.audio import Audio, load_audio
 from affetto.media.midi import load_midi
-from affetto.media.video_sound import read_sound
+from affetto.media.video import read_sound
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.progress import ProgressCallback, ProgressEvent
 

@@ -272,16 +272,15 @@ def read_frames(
         yield from _timed(container, path)
 
 
-def read_sound(path: str | Path, *, max_seconds: float = MAX_SECONDS) -> Audio:
-    """The sound of a video, starting with its first frame, at its own rate and channels.
+def read_sound(path: str | Path, *, max_seconds: float = MAX_SECONDS) -> Audio | None:
+    """The first sound track of a video, starting with its first frame, at its own rate and channels; None without one.
 
-    Raises `InvalidInputError` like `probe_video`, and when there is no sound or it is damaged.
+    Raises `InvalidInputError` like `probe_video`, and for sound that is damaged.
     """
     path = Path(path)
-    probe_video(path, max_seconds=max_seconds)
+    if not probe_video(path, max_seconds=max_seconds).has_audio:
+        return None
     with _open(path, MAX_PIXELS) as container:
-        if not container.streams.audio:
-            raise InvalidInputError(f"{path}: holds no sound: speech is needed")
         stream = container.streams.audio[0]
         rate, blocks = int(stream.rate), []
         first = float(container.streams.video[0].start_time or 0) * float(
@@ -297,7 +296,7 @@ def read_sound(path: str | Path, *, max_seconds: float = MAX_SECONDS) -> Audio:
         except (FFmpegError, OSError, ValueError) as error:
             raise InvalidInputError(f"{path}: its sound is damaged: export it again") from error
     if not blocks:
-        raise InvalidInputError(f"{path}: its sound is empty: speech is needed")
+        return None
     samples = np.concatenate(blocks, axis=1)
     if samples.shape[1] > max_seconds * rate or not np.isfinite(samples).all():
         raise InvalidInputError(f"{path}: its sound is too long or damaged: export it again")

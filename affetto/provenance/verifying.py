@@ -12,8 +12,7 @@ import numpy as np
 from affetto.media.audio import Audio, load_audio
 from affetto.media.files import checked_size
 from affetto.media.image import load_image
-from affetto.media.video import probe_video, read_frames
-from affetto.media.video_sound import read_sound
+from affetto.media.video import probe_video, read_frames, read_sound
 from affetto.provenance.audio_mark import MarkFound, find_audio_mark
 from affetto.provenance.manifests import ManifestFound, can_sign, read_manifest
 from affetto.provenance.picture_mark import find_picture_mark

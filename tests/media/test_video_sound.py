@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from affetto.media.audio import Audio
-from affetto.media.video import VideoWriter
-from affetto.media.video_sound import read_sound
+from affetto.media.video import VideoWriter, read_sound
 from affetto.runtime.errors import InvalidInputError
 
 

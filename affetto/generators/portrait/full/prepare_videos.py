@@ -22,7 +22,7 @@ from affetto.generators.portrait.full.framing import FaceBox
 from affetto.generators.portrait.full.synchro_emotion import Evidence, read_evidence
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.media.audio import Audio, save_audio
-from affetto.media.video import VideoWriter, probe_video, read_frames, read_sound
+from affetto.media.video import VideoWriter, read_frames, read_sound
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -128,10 +128,9 @@ def _clips(
     video: Path, name: str, label: Label, output: Path, find: Finder, options: PrepareOptions
 ) -> Iterator[dict[str, Any]]:
     """The rows of the index for one video, cut into clips of at most the longest length."""
-    info = probe_video(video)
-    if not info.has_audio:
-        raise InvalidInputError(f"{video}: holds no sound: speech is needed")
     sound = read_sound(video)
+    if sound is None:
+        raise InvalidInputError(f"{video}: holds no sound: speech is needed")
     longest = round(options.longest_s * options.fps)
     for part, frames in enumerate(_parts(sampled(video, options.fps), longest)):
         if len(frames) < options.least_s * options.fps:
