@@ -4,6 +4,7 @@ The curves go into the documents as a picture and a table, and into a calibratio
 (`calibration:` in a scene).
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,7 @@ from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.calibration import AskGet, Calibration
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.figure import emotion_colour
+from affetto.conditioning.track import EmotionTrack
 from affetto.evaluation import critics
 from affetto.evaluation.measuring import Measured
 from affetto.evaluation.scores import Linearity, linearity
@@ -35,8 +37,9 @@ EMOTIONS = (*(name for name in ANCHORS_8 if name != "neutral"), "calm")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERATORS = ("voice", "face", "music", "portrait")
 
-_VOICE_TAKES = 1  # neutral takes of each of two unheard speakers
-_PIECES, _PIECE_S = 2, 10.0
+_TAKES = 1  # neutral takes of each of two unheard speakers
+_PIECES, _PIECE_S = 8, 10.0
+_FLAT = 0.05  # a curve that moves less than this says nothing
 _INK, _SOFT, _GRID = "#23262d", "#6b7280", "#e5e7eb"
 
 
@@ -60,6 +63,13 @@ class Curve:
         """How straight and monotone the mean curve is."""
         return linearity(self.asked, self.got.tolist())
 
+    @property
+    def verdict(self) -> str:
+        """Whether it rises at every step (within the tolerance of `linearity`): yes, no, or flat where it hardly moves."""
+        if float(np.ptp(self.got)) < _FLAT:
+            return "flat"
+        return "yes" if self.line.monotone and self.got[-1] > self.got[0] else "no"
+
 
 Maker = Callable[[Emotion, int], Measured]
 
@@ -78,44 +88,56 @@ def sweep(
 ) -> list[Curve]:
     """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of unheard speakers.
 
-    With `calibration` the strengths are translated first, which shows how linear they become. `portrait` needs a picture.
+    With `calibration` the strengths are translated first, which shows how linear they become. A portrait's motion is judged
+    as curves; with the picture `portrait` it is drawn, and the faces in the frames are found, fitted and judged.
     """
     unknown = [name for name in generators if name not in GENERATORS]
     if unknown:
         raise UsageError(f"no generator is called {unknown[0]!r}: use {', '.join(GENERATORS)}")
-    curves = []
+    curves: list[Curve] = []
     for generator in generators:
-        makers = list(_makers(generator, data=data, seed=seed, device=device, portrait=portrait))
-        total = len(emotions) * len(strengths) * len(makers)
-        done = 0
+        makers = list(_makers(generator, data=data, device=device, portrait=portrait))
+        rising = [strength for strength in strengths if strength > 0]
+        tell = _Counter(f"sweep {generator}", len(makers) * (1 + len(emotions) * len(rising)), callback)
+        bases = [make(Emotion.neutral(), seed + row) for row, make in enumerate(makers)]
+        tell("neutral", len(makers))
         for name in emotions:
             clips = np.zeros((len(makers), len(strengths)))
-            critic = ""
-            for row, make in enumerate(makers):
-                base: Measured | None = None
+            for row, (make, base) in enumerate(zip(makers, bases, strict=True)):
                 for column, strength in enumerate(strengths):
-                    emotion = Emotion.from_label(name, strength)
-                    if calibration is not None:
-                        from affetto.conditioning.track import EmotionTrack
-
-                        emotion = (
-                            calibration.applied(EmotionTrack.constant(emotion), generator)
-                            .keyframes[0]
-                            .emotion
-                        )
-                    part = make(emotion, seed + row)
-                    base = base or part
-                    clips[row, column] = got(part, base, name)
-                    critic = part.critic.name
-                    done += 1
-                    if callback is not None:
-                        callback(
-                            ProgressEvent(stage=f"sweep {generator}", done=done, total=total, message=name)
-                        )
+                    if strength == 0:
+                        continue  # nothing of any emotion is the neutral one
+                    emotion = _translated(Emotion.from_label(name, strength), generator, calibration)
+                    clips[row, column] = got(make(emotion, seed + row), base, name)
+                    tell(name)
             curves.append(
-                Curve(generator=generator, emotion=name, asked=tuple(strengths), clips=clips, critic=critic)
-            )
+                Curve(
+                    generator=generator, emotion=name, asked=tuple(strengths), clips=clips,
+                    critic=bases[0].critic.name,
+                )
+            )  # fmt: skip
     return curves
+
+
+class _Counter:
+    """Tells how far a sweep has come."""
+
+    def __init__(self, stage: str, total: int, callback: ProgressCallback | None) -> None:
+        self._stage, self._total, self._callback, self._done = stage, total, callback, 0
+
+    def __call__(self, message: str, count: int = 1) -> None:
+        self._done += count
+        if self._callback is not None:
+            self._callback(
+                ProgressEvent(stage=self._stage, done=self._done, total=self._total, message=message)
+            )
+
+
+def _translated(emotion: Emotion, generator: str, calibration: Calibration | None) -> Emotion:
+    """What has to be asked for, so that as much is got as is wished."""
+    if calibration is None:
+        return emotion
+    return calibration.applied(EmotionTrack.constant(emotion), generator).keyframes[0].emotion
 
 
 def got(part: Measured, base: Measured, name: str) -> float:
@@ -142,18 +164,16 @@ def _evidence(part: Measured, name: str) -> float:
     return float((logs[:, part.names.index(name)] - logs[:, part.names.index("neutral")]).mean())
 
 
-def _makers(
-    generator: str, *, data: Path | None, seed: int, device: str, portrait: Path | None
-) -> Iterator[Maker]:
+def _makers(generator: str, *, data: Path | None, device: str, portrait: Path | None) -> Iterator[Maker]:
     if generator == "voice":
         yield from _voices(data, device)
     elif generator == "face":
         yield from _faces(data, device)
     elif generator == "music":
         yield from _music(device)
+    elif portrait is None:
+        yield from _portrait_curves(data, device)
     else:
-        if portrait is None:
-            raise UsageError("a sweep of portraits needs a picture: name it with --portrait")
         yield from _portraits(portrait, device)
 
 
@@ -171,9 +191,9 @@ def _sources(data: Path | None) -> list[tuple[Audio, Audio | None]]:
     found = []
     for speaker in dict.fromkeys(take.speaker for take in takes):
         own = [take for take in takes if take.speaker == speaker]
-        rest = np.concatenate([take.audio.mono() for take in own[_VOICE_TAKES:]])[None]
+        rest = np.concatenate([take.audio.mono() for take in own[_TAKES:]])[None]
         neutral = Audio(samples=np.ascontiguousarray(rest, np.float32), rate=own[0].audio.rate)
-        found += [(take.audio, neutral) for take in own[:_VOICE_TAKES]]
+        found += [(take.audio, neutral) for take in own[:_TAKES]]
     return found
 
 
@@ -193,9 +213,6 @@ def _voices(data: Path | None, device: str) -> Iterator[Maker]:
 
 
 def _faces(data: Path | None, device: str) -> Iterator[Maker]:
-    import dataclasses
-
-    from affetto.conditioning.track import EmotionTrack
     from affetto.generators.face.pipeline import FaceAnimator
 
     animator = FaceAnimator.from_pretrained("embedded", device=device)
@@ -216,25 +233,22 @@ def _music(device: str) -> Iterator[Maker]:
     composer = MusicComposer.from_pretrained("embedded", device=device)
 
     def make(emotion: Emotion, seed: int) -> Measured:
-        # several pieces, because which notes are drawn moves a critic more than a step of strength
-        parts = [
-            critics.measure_music(composer(emotion, seconds=_PIECE_S, seed=100 * seed + take).score)
-            for take in range(_PIECES)
-        ]
-        return _averaged(parts)
+        return critics.measure_music(composer(emotion, seconds=_PIECE_S, seed=seed).score)
 
-    yield make
+    # several pieces, because which notes are drawn moves a critic more than a step of strength
+    yield from [make] * _PIECES
 
 
-def _averaged(parts: Sequence[Measured]) -> Measured:
-    import dataclasses
+def _portrait_curves(data: Path | None, device: str) -> Iterator[Maker]:
+    from affetto.generators.portrait.motion import MotionGenerator
 
-    return dataclasses.replace(
-        parts[0],
-        times=np.concatenate([part.times for part in parts]),
-        vad=np.concatenate([part.vad for part in parts]),
-        shares=np.concatenate([part.shares for part in parts]),
-    )
+    motion = MotionGenerator.from_pretrained("embedded", device=device)
+    for audio, _ in _sources(data):
+
+        def make(emotion: Emotion, seed: int, audio: Audio = audio) -> Measured:
+            return critics.measure_face(motion(audio, emotion, seed=seed))
+
+        yield make
 
 
 def _portraits(portrait: Path, device: str) -> Iterator[Maker]:
@@ -276,7 +290,7 @@ def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:
             },
             "Spearman": round(curve.line.spearman, 3),
             "R2": round(curve.line.r2, 3),
-            "monotone": curve.line.monotone,
+            "rises": curve.verdict,
             "critic": curve.critic,
         }
         for curve in curves
@@ -286,9 +300,7 @@ def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a table for a document."""
     heads = list(rows[0])
-    shown = [
-        [("yes" if v else "**no**") if isinstance(v, bool) else str(v) for v in row.values()] for row in rows
-    ]
+    shown = [[f"**{v}**" if v in ("no", "flat") else str(v) for v in row.values()] for row in rows]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in shown)]) + "\n"
 
@@ -316,7 +328,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], *, first: bool) -> None:
         axes.plot(
             curve.asked, curve.got, color=colour, linewidth=2.2, marker="o", markersize=4, label=curve.emotion
         )
-    rising = sum(curve.line.monotone for curve in curves)
+    rising = sum(curve.verdict == "yes" for curve in curves)
     axes.set_title(
         f"{curves[0].generator}: {rising} of {len(curves)} rise throughout", loc="left", fontsize=10.5, color=_INK,
         fontweight="bold",

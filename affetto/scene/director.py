@@ -23,6 +23,7 @@ from affetto.scene.loading import LoadedScene, check_scene, load_scene
 from affetto.scene.model import Scene
 from affetto.scene.performance import Judge, Performance, SceneChunk, SceneRender, Watch
 from affetto.scene.performers import Troupe
+from affetto.scene.permission import check_consent
 from affetto.scene.pictures import Performer, Segment, canvas, picture_frames, segments
 from affetto.scene.planning import MODELS, Plan, output_names, plan_scene, words_can_be_read
 from affetto.scene.recipe import check_inputs
@@ -37,6 +38,7 @@ class Director:
     """Makes a scene: voice first, then faces that follow it and music that follows the emotion, mixed and measured.
 
     `judge` with `best_of` above 1 makes several candidates of each voice, face and piece and keeps the one it prefers.
+    Raises PolicyError where consent is required (`AFFETTO_CONSENT=required`) and nobody gave it for a recording or portrait.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Director:
             raise UsageError(f"best_of must lie in 1..32, got {best_of}")
         self.loaded = scene
         self.scene = scene.scene
+        check_consent(self.scene, scene.base)
         self.device = resolve_device(device)
         self._judge, self._best_of = judge, best_of
         calibration = (

@@ -25,6 +25,17 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(affetto, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_voice_without_consent_ends_with_the_code_of_policy_where_it_is_required(
+    affetto, speech, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AFFETTO_CONSENT", "required")
+    monkeypatch.setenv("AFFETTO_HOME", str(tmp_path / "home"))
+    (tmp_path / "s.json").write_text(json.dumps({"speech": {"audio": str(speech)}, "outputs": ["voice"]}))
+    outcome = affetto("render", tmp_path / "s.json", "--dry-run")
+    assert outcome.code == 7
+    assert "nobody has stated" in outcome.err
+
+
 def test_every_problem_of_a_scene_is_a_line_and_the_exit_code_is_three(affetto, tmp_path):
     (tmp_path / "s.yaml").write_text("fps: 900\nspeech: {audio: gone.wav}\ncolour: red\n")
     outcome = affetto("render", tmp_path / "s.yaml", "-o", tmp_path / "out")
@@ -56,7 +67,8 @@ def test_evaluate_wants_files_or_a_sweep_and_knows_its_suffixes(affetto, tmp_pat
     (tmp_path / "a.txt").write_text("words")
     assert "nobody here judges" in affetto("evaluate", tmp_path / "a.txt").err
     assert affetto("evaluate", tmp_path / "gone.wav").code == 3
-    assert affetto("evaluate", "--sweep", "--generator", "portrait").code == 2
+    assert affetto("evaluate", "--sweep", "--generator", "sparkle").code == 2
+    assert affetto("evaluate", "--sweep", "-o", tmp_path / "curves.gif").code == 2
 
 
 def test_evaluate_prints_the_critics_own_accuracy_beside_each_score(affetto, speech):

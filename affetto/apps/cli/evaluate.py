@@ -62,7 +62,10 @@ def evaluate(
         typer.Option(help="A folder with held-out speech (speech/emodb).", rich_help_panel=_SWEEP),
     ] = None,
     portrait: Annotated[
-        Path | None, typer.Option(help="The picture for the portrait's curves.", rich_help_panel=_SWEEP)
+        Path | None,
+        typer.Option(
+            help="Draw this picture and judge the frames, not the motion alone.", rich_help_panel=_SWEEP
+        ),
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -94,7 +97,7 @@ def evaluate(
     common.check_outputs(outputs, SWEEP_SUFFIXES if sweep else (".json",), overwrite=overwrite)
     if sweep:
         _sweep(
-            generator or ["voice", "face", "music", *(["portrait"] if portrait else [])],
+            generator or ["voice", "face", "music", "portrait"],
             {"data": data, "portrait": portrait, "seed": seed, "device": device},
             calibration,
             outputs,
