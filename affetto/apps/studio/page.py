@@ -1,18 +1,17 @@
 """The page: the stage with its timeline, a tab for each generator, batches, the library, and the machine's health."""
 
 import functools
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from affetto.apps.studio.project import PRESETS, Project, ProjectFolder, mixture_at
 from affetto.apps.studio.session import Studio
+from affetto.apps.studio.shelves import batch_tab, health_tab, job_functions, library_tab
 from affetto.apps.studio.tabs import TABS, generator_tab
 from affetto.apps.studio.widgets import widget
 from affetto.provenance.consent import GROUNDS
@@ -58,159 +57,127 @@ class Page:
                     with gr.Tab(tab.title, id=tab.kind):
                         generator_tab(tab, self.studio, told)
                 with gr.Tab("Batch", id="batch"):
-                    self._batch()
-                with gr.Tab("Library", id="library"):
-                    self._library()
-                with gr.Tab("Models & Health", id="health"):
-                    self._health()
+                    batch_tab(self.studio, told)
+                with gr.Tab("Library", id="library") as library:
+                    library_tab(self.studio, told, library)
+                with gr.Tab("Models & Health", id="health") as health:
+                    health_tab(told, health)
             self._wire(page)
+            api(self.job, api_name="job")
         return page
+
+    def job(self, output: str) -> dict[str, Any]:
+        """How a job stands: its state (queued, running, done, failed, dead or cancelled), stage, fraction done, error, and the path of what it made."""
+        row = self.studio.desk.store.get(output)
+        if row is None:
+            raise gr.Error(f"{output[:80]!r}: there is no such job", print_exception=False)
+        made = str(self.studio.home / row.output) if row.state == "done" else None
+        return {
+            "state": row.state,
+            "stage": row.stage,
+            "fraction": row.fraction,
+            "error": row.error,
+            "made": made,
+        }
 
     # ---- parts
 
     def _masthead(self) -> None:
         with gr.Row(elem_id="masthead", equal_height=True):
-            with gr.Column(scale=3, min_width=220):
-                gr.HTML(
-                    "<h1>affetto studio</h1><p>One emotion curve directs voice, face, portrait and music.</p>"
-                )
-            self.projects = gr.Dropdown([], label="Project", scale=2, min_width=160, interactive=True)
-            self.title = gr.Textbox(label="Title", max_length=120, scale=2, min_width=160)
-            self.new = gr.Button("New project", scale=0, min_width=120)
+            gr.HTML(
+                "<h1>affetto studio</h1><p>One emotion curve directs voice, face, portrait and music.</p>"
+            )
+            self.projects = gr.Dropdown(
+                [],
+                label="Project",
+                show_label=False,
+                container=False,
+                scale=0,
+                min_width=170,
+                interactive=True,
+            )
+            self.title = gr.Textbox(
+                label="Title", show_label=False, container=False, max_length=120, scale=0, min_width=220,
+                placeholder="Title", elem_id="title",
+            )  # fmt: skip
+            self.new = gr.Button("New project", size="sm", scale=0, min_width=112)
 
     def _stage(self) -> None:
-        with gr.Row():
+        with gr.Row(elem_id="stage"):
             with gr.Column(scale=7, min_width=320):
                 self.stage = widget("Stage", elem_id="stage-widget")
                 self.timeline = widget("Timeline", functions=[mixture_at], elem_id="timeline-widget")
+                self._words()
             with gr.Column(scale=3, min_width=300):
-                with gr.Row():
+                with gr.Row(elem_id="render-bar"):
                     self.preview = gr.Button("Quick preview", min_width=110)
                     self.render = gr.Button("Render", variant="primary", min_width=110)
                 self.jobs = self._job_list("jobs-widget")
-                with gr.Accordion("Who speaks", open=True):
-                    self.speech = gr.Audio(
-                        label="Speech",
-                        sources=["upload", "microphone"],
-                        type="filepath",
-                        editable=False,
-                        elem_id="speech",
-                    )
-                    self.example = gr.Button("Load the example", size="sm")
-                    self.portrait = gr.Image(
-                        label="Portrait (without one, a 3D head speaks)", type="filepath", sources=["upload", "webcam"],
-                        height=200, elem_id="portrait", buttons=[],
-                    )  # fmt: skip
-                    with gr.Group(visible=False) as self.consent_box:
-                        self.consent = gr.Radio(
-                            [(f"{ground}: {meaning}", ground) for ground, meaning in GROUNDS.items()],
-                            label="Whose voice and face is this? Asked once for each.",
-                            elem_id="consent",
-                        )
-                with gr.Accordion("Words", open=True):
-                    self.words = gr.Textbox(
-                        label="What is said", lines=3, max_length=20_000,
-                        info="With the recording's words, lips are exact and subtitles are written.",
-                    )  # fmt: skip
-                    self.language = gr.Textbox(label="Language", value="en-us", max_length=20)
-                    self.suggest = gr.Button("Suggest the emotion from the words", size="sm")
-                    self.preset = gr.Dropdown(list(PRESETS), label="Presets", value=None, interactive=True)
-                with gr.Accordion("What is made", open=False):
-                    self.convert = gr.Checkbox(label="Give the voice the emotion too", value=True)
-                    self.music = gr.Checkbox(label="Music beneath", value=True)
-                    self.key = gr.Textbox(
-                        label="Key of the music", placeholder="chosen by the emotion", max_length=20
-                    )
-                    self.size = gr.Slider(128, 1080, value=512, step=32, label="Picture, pixels a side")
-                    self.seed = gr.Number(label="Seed", value=0, precision=0, minimum=0, maximum=2**31 - 1)
-                    self.locked = gr.Checkbox(label="Keep the seed between renders", value=True)
-                with gr.Accordion("Take it with you, or take it up again", open=False):
-                    self.export = gr.Button("Export the newest render as a zip", size="sm")
-                    self.archive = gr.File(label="Export", interactive=False, visible=False)
-                    self.restore = gr.File(
-                        label="Drop an output here to restore its settings",
-                        type="filepath",
-                        height=90,
-                        elem_id="restore",
-                    )
+                self._speaker()
+                self._wishes()
         self.tick = gr.Timer(1.0)
 
+    def _speaker(self) -> None:
+        with gr.Accordion("Who speaks", open=True):
+            self.speech = gr.Audio(
+                label="Speech", sources=["upload", "microphone"], type="filepath", editable=False, buttons=["download"],
+                elem_id="speech",
+            )  # fmt: skip
+            self.example = gr.Button("Load the example", size="sm")
+            self.portrait = gr.Image(
+                label="Portrait", type="filepath", sources=["upload", "webcam"], height=190, elem_id="portrait", buttons=[]
+            )  # fmt: skip
+            gr.HTML('<p class="note">Without a portrait, the 3D head speaks.</p>')
+            with gr.Group(visible=False) as self.consent_box:
+                self.consent = gr.Radio(
+                    [(f"{ground}: {meaning}", ground) for ground, meaning in GROUNDS.items()],
+                    label="Whose voice and face is this? Asked once for each.",
+                    elem_id="consent",
+                )
+
+    def _words(self) -> None:
+        with gr.Row(elem_id="words"):
+            self.words = gr.Textbox(
+                label="What is said", lines=4, max_length=20_000, scale=5, min_width=300,
+                info="With the recording's words, lips are exact and subtitles are written.",
+                placeholder="The words of the recording, or what a voice shall say",
+            )  # fmt: skip
+            with gr.Column(scale=3, min_width=240):
+                with gr.Row():
+                    self.preset = gr.Dropdown(
+                        list(PRESETS), label="Preset of emotion", value=None, interactive=True, min_width=130
+                    )
+                    self.language = gr.Textbox(label="Language", value="en-us", max_length=20, min_width=90)
+                self.suggest = gr.Button("Suggest the emotion from the words", size="sm")
+
+    def _wishes(self) -> None:
+        with gr.Accordion("What is made", open=False):
+            self.convert = gr.Checkbox(label="Give the voice the emotion too", value=True)
+            self.music = gr.Checkbox(label="Music beneath", value=True)
+            self.key = gr.Textbox(
+                label="Key of the music", placeholder="chosen by the emotion", max_length=20
+            )
+            self.size = gr.Slider(128, 1080, value=512, step=32, label="Picture, pixels a side")
+            self.seed = gr.Number(label="Seed", value=0, precision=0, minimum=0, maximum=2**31 - 1)
+            self.locked = gr.Checkbox(label="Keep the seed between renders", value=True)
+        with gr.Accordion("Take it with you, or take it up again", open=False):
+            self.export = gr.Button("Export the newest render as a zip", size="sm")
+            self.archive = gr.File(label="Export", interactive=False, visible=False)
+            self.restore = gr.File(
+                label="Drop an output here to restore its settings",
+                type="filepath",
+                height=120,
+                elem_id="restore",
+            )
+
     def _job_list(self, elem_id: str) -> gr.HTML:
-        def cancel_job(output: str) -> bool:
-            """Stop a job."""
-            self.studio.desk.cancel(str(output))
-            return True
-
-        def retry_job(output: str) -> bool:
-            """Try a failed or cancelled job again."""
-            self.studio.desk.retry(str(output))
-            return True
-
-        def job_first(output: str) -> bool:
-            """Move a waiting job to the front."""
-            self.studio.desk.first(str(output))
-            return True
-
         def show_job(output: str) -> bool:
             """Put a finished render on the stage."""
             self.shown = str(output)
             return True
 
         self.shown: str | None = None
-        return widget("Jobs", functions=[cancel_job, retry_job, job_first, show_job], elem_id=elem_id)
-
-    def _batch(self) -> None:
-        gr.Markdown(
-            "A manifest (JSONL, CSV or YAML, see `affetto batch`) with absolute paths of its inputs. Errors are all shown, with their lines."
-        )
-        with gr.Row():
-            self.manifest = gr.File(
-                label="Manifest", file_types=[".jsonl", ".csv", ".yaml", ".yml"], type="filepath", height=120
-            )
-            with gr.Column():
-                self.plan_text = gr.Textbox(label="Plan", lines=6, interactive=False)
-                self.run_batch = gr.Button("Run these jobs", variant="primary", interactive=False)
-        self.batch_jobs = widget("Jobs", functions=self._job_functions(), elem_id="batch-jobs")
-
-    def _job_functions(self) -> list[Callable[[str], bool]]:
-        desk = self.studio.desk
-
-        def cancel_job(output: str) -> bool:
-            """Stop a job."""
-            desk.cancel(str(output))
-            return True
-
-        def retry_job(output: str) -> bool:
-            """Try a failed or cancelled job again."""
-            desk.retry(str(output))
-            return True
-
-        def job_first(output: str) -> bool:
-            """Move a waiting job to the front."""
-            desk.first(str(output))
-            return True
-
-        return [cancel_job, retry_job, job_first]
-
-    def _library(self) -> None:
-        gr.Markdown("Everything this studio has made, the newest first.")
-        self.refresh = gr.Button("Refresh", size="sm", scale=0)
-        self.files = gr.File(
-            label="Outputs", file_count="multiple", interactive=False, elem_id="library-files"
-        )
-        self.disk = gr.Markdown()
-
-    def _health(self) -> None:
-        gr.Markdown(
-            "What this machine can do, which models are here, and under which licences. Nothing here leaves the machine."
-        )
-        self.examine = gr.Button("Examine", size="sm", scale=0)
-        self.checks = gr.Dataframe(
-            headers=["part", "what", "state", "found", "to mend"],
-            interactive=False,
-            wrap=True,
-            elem_id="health-table",
-        )
+        return widget("Jobs", functions=[*job_functions(self.studio), show_job], elem_id=elem_id)
 
     # ---- behaviour
 
@@ -259,13 +226,9 @@ class Page:
         self.restore.upload(told(self.on_restore), [self.name, self.restore], [self.name, *fields])
         self.export.click(told(self.on_export), [self.name], [self.archive])
         self.tick.tick(
-            self.on_tick, [self.name, self.jobs, self.stage, self.batch_jobs], [self.jobs, self.stage, self.batch_jobs],
-            show_progress="hidden", queue=False,
+            self.on_tick, [self.name, self.jobs], [self.jobs, self.stage], show_progress="hidden", queue=False,
+            api_visibility="private",
         )  # fmt: skip
-        self.manifest.upload(told(self.on_manifest), [self.manifest], [self.plan_text, self.run_batch])
-        self.run_batch.click(told(self.on_batch), [self.manifest], [self.batch_jobs])
-        self.refresh.click(told(self.on_library), None, [self.files, self.disk])
-        self.examine.click(on_examine, None, [self.checks])
 
     def _opened(self, name: str) -> tuple[ProjectFolder, Project]:
         folder = self.studio.folder(name or "project-1")
@@ -388,7 +351,7 @@ class Page:
             raise gr.Error("There is no finished render yet.", print_exception=False)
         return gr.update(value=str(self.studio.export(done.output)), visible=True)
 
-    def on_tick(self, name: str, jobs: Any, stage: Any, batch: Any) -> list[Any]:
+    def on_tick(self, name: str, jobs: Any) -> list[Any]:
         """What changed since the last second; what did not is left alone, so that nothing flickers."""
         folder, project = self._opened(name)
         now = self._jobs_of(folder.name)
@@ -398,69 +361,9 @@ class Page:
             self.shown = None
         elif now["newest"] != (jobs or {}).get("newest"):
             on_stage = self.studio.stage(folder, project)
-        batches = {"jobs": self.studio.desk.listing("batch/")}
-        return [now if now != jobs else gr.skip(), on_stage, batches if batches != batch else gr.skip()]
+        return [now if now != jobs else gr.skip(), on_stage]
 
     def _jobs_of(self, name: str) -> dict[str, Any]:
         done = self.studio.desk.newest_done(f"projects/{name}/renders/", kind="render")
         newest = None if done is None else [done.output, done.finished]
         return {"jobs": self.studio.desk.listing(f"projects/{name}/renders/"), "newest": newest}
-
-    def on_manifest(self, path: str) -> list[Any]:
-        """What a manifest would do, with all that is wrong with it."""
-        from affetto.apps.batch.manifest import read_manifest
-        from affetto.apps.batch.plan import plan_batch
-
-        planned = plan_batch(read_manifest(path))
-        lines = [str(error) for error in planned.errors]
-        lines.append(
-            f"{len(planned.jobs)} jobs, {planned.media_s:.0f} s of media, about {planned.seconds():.0f} s"
-        )
-        return ["\n".join(lines), gr.update(interactive=bool(planned.jobs) and not planned.errors)]
-
-    def on_batch(self, path: str) -> dict[str, Any]:
-        """Queue the jobs of a manifest; their outputs go under `batch/` of the studio's home."""
-        from affetto.apps.batch.manifest import read_manifest
-
-        manifest = read_manifest(path)
-        for spec in manifest.checked():
-            row = spec.model_dump(mode="json", exclude_none=True)
-            self.studio.desk.submit(row | {"output": f"batch/{Path(path).stem}/{spec.output}"}, priority=-1)
-        return {"jobs": self.studio.desk.listing("batch/")}
-
-    def on_library(self) -> list[Any]:
-        """All finished outputs, and how much room they take."""
-        rows = self.studio.desk.store.rows(("done",))
-        rows.sort(key=lambda row: -(row.finished or 0.0))
-        found: list[str] = []
-        for row in rows[:100]:
-            target = self.studio.home / row.output
-            beside = (
-                target.parent.iterdir()
-                if row.job.spec.kind == "render" and target.parent.is_dir()
-                else [target]
-            )
-            found += [
-                str(path) for path in sorted(beside) if path.is_file() and not path.name.startswith(".")
-            ]
-        size = sum(path.stat().st_size for path in self.studio.home.rglob("*") if path.is_file())
-        return [
-            found[:300],
-            f"{len(found)} files; the studio's folder `{self.studio.home}` holds {size / 1e6:.0f} MB.",
-        ]
-
-
-@functools.cache
-def on_examine() -> list[list[str]]:
-    """What `affetto doctor` finds, in a process of its own: its libraries stay out of this one."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from affetto.apps.cli import main; sys.exit(main(['doctor', '--json']))"],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    try:
-        checks = json.loads(done.stdout)["checks"]
-    except (ValueError, KeyError) as error:
-        raise gr.Error(
-            "`affetto doctor` did not answer: run it in a terminal", print_exception=False
-        ) from error
-    return [[check[name] for name in ("section", "name", "status", "detail", "mend")] for check in checks]

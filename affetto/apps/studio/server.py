@@ -117,10 +117,10 @@ def open_studio(
     prepare_environment(home)
     try:
         import gradio as gr
-        from gradio.themes import Soft
     except ImportError as error:
         raise MissingResourceError("the studio needs gradio: run pip install 'affetto[studio]'") from error
     from affetto.apps.studio.desk import JobDesk
+    from affetto.apps.studio.look import theme
     from affetto.apps.studio.page import Page
     from affetto.apps.studio.session import Studio
     from affetto.apps.studio.widgets import ASSETS, head
@@ -139,7 +139,7 @@ def open_studio(
             allowed_paths=[str(home / "projects"), str(home / "singles"), str(home / "batch"), str(home / "exports")],
             blocked_paths=[str(home / ".affetto")], state_session_capacity=200, ssr_mode=False, mcp_server=mcp,
             css_paths=[str(ASSETS / "studio.css")], head=head(), footer_links=["api"],
-            theme=Soft(primary_hue="violet", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=theme(),
         )  # fmt: skip
     except BaseException:
         desk.close()

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from affetto.apps.studio.desk import JobDesk, read_json
 from affetto.apps.studio.project import (
@@ -27,7 +28,8 @@ EXAMPLE_SPEECH = Path(__file__).parents[2] / "media" / "data" / "hello.flac"
 EXAMPLE_WORDS = (
     "Hello, I am so happy to meet you! Maybe people and puppets can be moved. Wow, what a beautiful surprise!"
 )
-_RESULT_VIDEOS = ("video.mp4", "talking.mp4", "head.mp4")
+RESULT_VIDEOS = ("video.mp4", "talking.mp4", "head.mp4")  # the first that is there is shown
+RESULT_SOUNDS = ("mix.wav", "voice.wav")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,8 @@ class Studio:
         cache = folder / ".stage.json"
         if cache.is_file():
             return read_json(cache)
-        video = next((folder / name for name in _RESULT_VIDEOS if (folder / name).is_file()), None)
-        sound = next((folder / name for name in ("mix.wav", "voice.wav") if (folder / name).is_file()), None)
+        video = next((folder / name for name in RESULT_VIDEOS if (folder / name).is_file()), None)
+        sound = next((folder / name for name in RESULT_SOUNDS if (folder / name).is_file()), None)
         value: dict[str, Any] = {"render": folder.name, "duration": 0.0}
         if sound is not None:
             peaks, seconds = loudness_peaks(sound)
@@ -214,7 +216,7 @@ class Studio:
 
 def url(path: Path) -> str:
     """Where the page finds a file of the studio's home; a change of the file changes the address."""
-    return f"/gradio_api/file={path.as_posix()}?{path.stat().st_mtime_ns}"
+    return f"/gradio_api/file={quote(path.as_posix())}?{path.stat().st_mtime_ns}"
 
 
 def _notes(path: Path) -> list[list[float]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from affetto.apps.studio.project import label_points
 from affetto.apps.studio.session import Studio
 from affetto.provenance.consent import GROUNDS, ConsentBook, settle_consent
 
@@ -30,6 +31,7 @@ class GeneratorTab:
     files: tuple[tuple[str, str], ...]  # field of the job, what it is: audio, portrait or midi
     fields: tuple[Field, ...]
     suffixes: tuple[str, ...]
+    made: str  # what stands where the result will be
     emotion: str = "happy@0.8"
 
 
@@ -48,7 +50,7 @@ def _moves() -> tuple[Field, ...]:
 TABS: tuple[GeneratorTab, ...] = (
     GeneratorTab(
         kind="voice", title="Voice", about="The same words and the same voice, with another emotion.",
-        files=(("audio", "audio"),), suffixes=(".wav", ".flac"), emotion="angry@0.8",
+        files=(("audio", "audio"),), suffixes=(".wav", ".flac"), made="The voice you make is heard here.", emotion="angry@0.8",
         fields=(
             Field(name="strength", make=_slider("Strength", 0, 2, 1.0)),
             Field(name="level", make=_slider("Loudness of the emotion", 0, 2, 0.0)),
@@ -57,7 +59,7 @@ TABS: tuple[GeneratorTab, ...] = (
     ),
     GeneratorTab(
         kind="face", title="Face", about="Speech to a 3D face: video, curves for Unreal, or an animated mesh.",
-        files=(("audio", "audio"),), suffixes=(".mp4", ".csv", ".glb", ".json"),
+        files=(("audio", "audio"),), suffixes=(".mp4", ".csv", ".glb", ".json"), made="The head you make speaks here.",
         fields=(
             Field(name="text", make=functools.partial(gr.Textbox, label="The words, for exact lips", value="")),
             Field(name="articulation", make=_slider("Articulation", 0, 3, 1.1)),
@@ -66,7 +68,7 @@ TABS: tuple[GeneratorTab, ...] = (
     ),
     GeneratorTab(
         kind="talk", title="Portrait", about="A photo that speaks.",
-        files=(("portrait", "portrait"), ("audio", "audio")), suffixes=(".mp4", ".mov", ".csv"),
+        files=(("portrait", "portrait"), ("audio", "audio")), suffixes=(".mp4", ".mov", ".csv"), made="The portrait you make speaks here.",
         fields=(
             Field(name="size", make=_slider("Pixels of the short side", 256, 1080, 512, 32)),
             Field(name="audio_guidance", make=_slider("How closely it follows the sound", 0, 5, 2.0)),
@@ -76,7 +78,7 @@ TABS: tuple[GeneratorTab, ...] = (
     ),
     GeneratorTab(
         kind="music", title="Music", about="A piece that follows the emotion.",
-        files=(("like", "midi"),), suffixes=(".wav", ".mid", ".png"), emotion="0:calm; 8:happy; 16:sad",
+        files=(("like", "midi"),), suffixes=(".wav", ".mid", ".png"), made="The piece you make is heard here.", emotion="0:calm; 8:happy; 16:sad",
         fields=(
             Field(name="seconds", make=_slider("Seconds", 4, 180, 24, 1)),
             Field(name="key", make=functools.partial(gr.Textbox, label="Key", value="", placeholder="chosen by the emotion")),
@@ -91,13 +93,17 @@ def generator_tab(
     tab: GeneratorTab, studio: Studio, told: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
     """The components of one generator and what they do."""
-    gr.Markdown(tab.about)
-    with gr.Row():
+    gr.Markdown(tab.about, elem_classes="about")
+    with gr.Row(elem_classes="generator", equal_height=True):
         with gr.Column(min_width=300):
             files = [_file(what) for _, what in tab.files]
             emotion = gr.Textbox(
                 label="Emotion", value=tab.emotion, info="happy@0.7, happy:0.6+sad:0.4, vad(0.5,0.2,0.1), 0:neutral; 2:happy",
                 elem_id=f"{tab.kind}-emotion",
+            )  # fmt: skip
+            named = gr.Dataset(
+                components=[emotion], samples=[[name] for name in label_points() if name != "neutral"],
+                label="Named emotions", samples_per_page=20, elem_classes="named",
             )  # fmt: skip
             ground = gr.Radio(
                 [(f"{ground}: {meaning}", ground) for ground, meaning in GROUNDS.items()],
@@ -108,13 +114,15 @@ def generator_tab(
             seed = gr.Number(label="Seed", value=0, precision=0, minimum=0, maximum=2**31 - 1)
             suffix = gr.Radio(list(tab.suffixes), value=tab.suffixes[0], label="As")
             go = gr.Button("Make it", variant="primary", elem_id=f"{tab.kind}-go")
-        with gr.Column(min_width=300):
-            state = gr.Markdown("Nothing made yet.", elem_id=f"{tab.kind}-state")
+        with gr.Column(min_width=300, elem_classes="result"):
+            state = gr.Markdown(tab.made, elem_id=f"{tab.kind}-state", elem_classes="result-state")
             video = gr.Video(label="Result", visible=False, interactive=False, buttons=["download"])
-            audio = gr.Audio(label="Result", visible=False, interactive=False, editable=False)
-            picture = gr.Image(label="Result", visible=False, interactive=False)
+            audio = gr.Audio(
+                label="Result", visible=False, interactive=False, editable=False, buttons=["download"]
+            )
+            picture = gr.Image(label="Result", visible=False, interactive=False, buttons=["download"])
             download = gr.File(label="File", visible=False, interactive=False)
-    waiting = gr.State("")
+    waiting = gr.Textbox("", label="Output", visible=False)
     timer = gr.Timer(1.0, active=False)
 
     def submit(*values: Any) -> list[Any]:
@@ -165,11 +173,15 @@ def generator_tab(
         seconds = "" if row.seconds is None else f" in {row.seconds:.1f} s"
         return [f"Done{seconds}.", *shown, gr.update(value=str(path), visible=True), gr.Timer(active=False)]
 
+    named.click(
+        lambda row: f"{row[0]}@0.8", [named], [emotion], show_progress="hidden", api_visibility="private"
+    )
     go.click(
         told(submit),
         [*files, emotion, ground, *wishes, seed, suffix],
         [waiting, ground, timer, state],
         api_name=f"make_{tab.kind}",
+        api_description=f"{tab.about} Queues the job; the first value returned is its output, to be asked for with `job`.",
     )
     timer.tick(
         look,
@@ -183,16 +195,22 @@ def generator_tab(
 
 def _file(what: str) -> Any:
     if what == "audio":
-        return gr.Audio(label="Speech", sources=["upload", "microphone"], type="filepath", editable=False)
+        return gr.Audio(
+            label="Speech",
+            sources=["upload", "microphone"],
+            type="filepath",
+            editable=False,
+            buttons=["download"],
+        )
     if what == "portrait":
         return gr.Image(
             label="Portrait", type="filepath", sources=["upload", "webcam"], height=220, buttons=[]
         )
     return gr.File(
-        label="A MIDI file to start from (may be left out)",
+        label="Start from a MIDI file (optional)",
         file_types=[".mid", ".midi"],
         type="filepath",
-        height=100,
+        height=140,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("common.js", "viewer.js", "timeline.js", "stage.js", "jobs.js")
+SCRIPTS = ("common.js", "viewer.js", "timeline.js", "stage.js", "jobs.js", "library.js", "health.js")
 
 
 def head() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import psutil
@@ -60,7 +61,7 @@ def test_a_newcomer_goes_from_an_empty_page_to_a_finished_scene_and_back_into_it
     timeline.press("Enter")
     page.get_by_role("group", name="Named emotions").get_by_role("button", name="angry").click()
     until(visit, lambda: len(read(folder)["keys"]) == before + 1)
-    assert any(key["label"] == "angry" for key in read(folder)["keys"])
+    until(visit, lambda: any(key["label"] == "angry" for key in read(folder)["keys"]))
     timeline.press("Control+z")
     timeline.press("Control+z")
     until(visit, lambda: len(read(folder)["keys"]) == before)
@@ -107,6 +108,52 @@ def test_two_tabs_see_the_same_jobs(visit, studio, browser):
     second.goto(visit.address)
     second.wait_for_selector('#jobs-widget [data-state="done"]', timeout=60_000)
     assert "Shared, preview" in second.locator("#jobs-widget").inner_text()
+
+
+def test_two_renders_are_compared_side_by_side_on_one_clock(visit, studio):
+    new_project(visit, studio, "Pair")
+    page = visit.page
+    for count in (1, 2):
+        page.get_by_role("button", name="Quick preview").click()
+        page.wait_for_function(
+            "count => document.querySelectorAll('#jobs-widget [data-state=\"done\"]').length === count",
+            arg=count,
+        )
+    page.get_by_role("tab", name="Library").click()
+    page.locator(".lb-card", has_text="Pair, preview 2").wait_for()
+    for number in (1, 2):
+        card = page.locator(".lb-card", has_text=f"Pair, preview {number}")
+        card.get_by_role("button", name="Compare").click()
+    pair = page.get_by_role("region", name="Two outputs compared")
+    assert pair.locator("figure").count() == 2
+    pair.get_by_role("button", name="Hear B").click()
+    assert pair.locator("video").evaluate_all("all => all.map(each => each.muted)") == [True, False]
+    pair.get_by_role("button", name="Play both").click()
+    page.wait_for_function(
+        "() => { const [a, b] = document.querySelectorAll('.lb-two video'); "
+        "return a.currentTime > 0.2 && Math.abs(a.currentTime - b.currentTime) < 0.2; }"
+    )
+
+
+def test_the_health_page_tells_the_licence_of_each_model(visit):
+    visit.page.get_by_role("tab", name="Models & Health").click()
+    line = visit.page.locator("#health li", has_text="face-motion").first
+    assert "Apache-2.0" in line.inner_text()
+    assert visit.page.locator("#health li", has_text="emote").first.inner_text()
+
+
+def test_a_program_makes_music_through_the_same_jobs(studio):
+    client = pytest.importorskip("gradio_client").Client(studio[0], verbose=False)
+    output = client.predict(
+        None, "happy@0.8", None, 8, "", "piano", False, 3, ".mid", api_name="/make_music"
+    )[0]
+    for _ in range(300):
+        job = client.predict(output, api_name="/job")
+        if job["state"] == "done":
+            break
+        time.sleep(0.1)
+    assert job["made"] == str(studio[1] / output)
+    assert (studio[1] / output).read_bytes() == b"made"
 
 
 def test_what_fails_is_told_as_text_and_never_run_as_markup(visit, studio):

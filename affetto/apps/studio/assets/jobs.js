@@ -20,15 +20,15 @@ window.AffettoJobs = (() => {
         job.state === "done" && ["Show", "show_job"],
       ].filter(Boolean).map(([text, what]) => make("button", { type: "button", text, "aria-label": `${text}: ${job.name}`, onclick: act(what, job) }));
       return make("div", { class: "jb", role: "listitem", "data-job": job.output, "data-state": job.state },
-        make("div", { class: "jb-head" }, make("span", { class: "jb-name", text: job.name, title: job.name }), make("span", { class: "jb-state", text: detail })),
-        make("div", { class: "jb-bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(100 * share)) }, bar),
-        job.error ? make("div", { class: "jb-error", text: job.error }) : null,
-        make("div", { class: "tl-row" }, ...buttons));
+        make("div", { class: "jb-head" }, make("span", { class: "jb-name", text: job.name, title: job.name }), ...buttons),
+        make("div", { class: "jb-bar", role: "progressbar", "aria-label": `Progress of ${job.name}`, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(100 * share)) }, bar),
+        make("div", { class: "jb-state", text: detail }),
+        job.error ? make("div", { class: "jb-error", text: job.error }) : null);
     }
     return {
       update(value) {
         const jobs = value.jobs || [];
-        list.replaceChildren(...(jobs.length ? jobs.map(row) : [make("div", { class: "jb-none", text: "Nothing rendered yet." })]));
+        list.replaceChildren(...(jobs.length ? jobs.map(row) : [make("div", { class: "jb-none", text: "No jobs yet: what you render appears here." })]));
       },
     };
   }

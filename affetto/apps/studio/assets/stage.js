@@ -21,7 +21,7 @@ window.AffettoStage = (() => {
     root.setAttribute("tabindex", "0");
     root.setAttribute("role", "region");
     root.setAttribute("aria-label", "Stage");
-    root.append(views, make("div", { class: "st-transport" }, play, back, on, slow, fast, scrub, readout, front), strips);
+    root.append(views, make("div", { class: "st-transport" }, play, back, on, slow, fast, front, scrub, readout), strips);
 
     function show() {
       // Rebuilds the views when what there is to see has changed.

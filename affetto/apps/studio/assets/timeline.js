@@ -24,6 +24,7 @@ window.AffettoTimeline = (() => {
     const curve = make("canvas", { tabindex: "0", role: "application", "aria-label": "Emotion timeline. Arrow keys move the chosen key, Tab through the keys with comma and full stop, Enter adds one at the playhead, Delete removes it." });
     const pad = make("canvas", { tabindex: "0", role: "application", "aria-label": "Circumplex: valence to the right, arousal upwards. Arrow keys move the chosen key." });
     const chips = make("div", { class: "tl-chips", role: "group", "aria-label": "Named emotions" });
+    const legend = make("div", { class: "tl-legend", "aria-hidden": "true" }, ...[...CURVES, "intensity"].map((name) => make("span", { "data-curve": name, text: name })));
     const sliders = {};
     const slider = (name, label, low, high) => {
       const value = make("output", {});
@@ -46,11 +47,11 @@ window.AffettoTimeline = (() => {
       trims.append(make("fieldset", {}, make("legend", { text: name }), field("gain", 0, 2, 0.1, "gain"), field("lag", -2, 2, 0.05, "lag, s")));
     }
     root.append(
-      make("div", { class: "tl-row" }, button("Add key", "Add a key at the playhead (Enter)", () => addKey(time.seconds)), remove, undo, redo,
+      make("div", { class: "tl-row tl-tools" }, button("Add key", "Add a key at the playhead (Enter)", () => addKey(time.seconds)), remove, undo, redo,
         button("Copy", "Copy the chosen key (Ctrl+C)", copy), button("Paste", "Paste at the playhead (Ctrl+V)", paste),
-        make("label", {}, make("span", { text: "to next: " }), ease), make("label", { title: "Keys jump to where words begin, and to tenths of a second" }, snap, make("span", { text: " snap" })), readout),
-      make("div", { class: "tl-main" }, make("div", {}, curve, make("div", { class: "tl-row" }, chips), trims),
-        make("div", {}, pad, slider("d", "dominance", -1, 1), slider("i", "intensity", 0, 1.5), mixture)));
+        make("label", { class: "tl-ease" }, make("span", { text: "to next" }), ease), make("label", { class: "tl-ease", title: "Keys jump to where words begin, and to tenths of a second" }, snap, make("span", { text: "snap" })), readout),
+      make("div", { class: "tl-main" }, make("div", {}, curve, legend, chips, trims),
+        make("div", { class: "tl-side" }, pad, slider("d", "dominance", -1, 1), slider("i", "intensity", 0, 1.5), make("div", { class: "tl-title", text: "at the playhead" }), mixture)));
 
     // ---- state
     const key = () => state.keys[chosen];
@@ -177,7 +178,7 @@ window.AffettoTimeline = (() => {
         lower = left < taken && !lower;
         taken = Math.max(taken, left + size + 2);
         const top = lower ? 22 : 2;
-        pen.fillStyle = here ? color(root, "accent") : color(root, "panel"); pen.strokeStyle = here ? color(root, "accent") : color(root, "line");
+        pen.fillStyle = color(root, here ? "fill" : "panel"); pen.strokeStyle = color(root, here ? "fill" : "line");
         pen.beginPath(); pen.roundRect(left, top, size, 18, 9); pen.fill(); pen.stroke();
         pen.fillStyle = here ? "#fff" : color(root, "ink"); pen.fillText(word, left + 7, top + 13);
         for (const name of CURVES) {
@@ -186,16 +187,27 @@ window.AffettoTimeline = (() => {
       });
       pen.strokeStyle = color(root, "ink"); pen.lineWidth = 1.5; pen.beginPath();
       pen.moveTo(x(time.seconds, width), 0); pen.lineTo(x(time.seconds, width), height); pen.stroke();
-      CURVES.forEach((name, index) => { pen.fillStyle = color(root, name); pen.fillText(name, width - EDGE - 62, LANE + 14 + 14 * index); });
     }
+    const padReach = (width, height) => Math.min(width, height) / 2 - 12;
     function paintPad() {
       const [pen, width, height] = crisp(pad, PAD);
-      const px = (v) => width / 2 + v * (width / 2 - 16), py = (a) => height / 2 - a * (height / 2 - 16);
+      const reach = padReach(width, height), px = (v) => width / 2 + v * reach, py = (a) => height / 2 - a * reach;
       pen.strokeStyle = color(root, "line"); pen.beginPath();
       pen.moveTo(8, height / 2); pen.lineTo(width - 8, height / 2); pen.moveTo(width / 2, 8); pen.lineTo(width / 2, height - 8); pen.stroke();
-      pen.beginPath(); pen.arc(width / 2, height / 2, width / 2 - 16, 0, 7); pen.stroke();
+      pen.beginPath(); pen.arc(width / 2, height / 2, reach, 0, 7); pen.stroke();
       pen.font = "10px system-ui"; pen.fillStyle = color(root, "soft"); pen.textAlign = "center";
-      for (const [label, [v, a]] of Object.entries(state.labels)) { if (label !== "neutral") { pen.beginPath(); pen.arc(px(v), py(a), 2, 0, 7); pen.fill(); pen.fillText(label, px(v), py(a) - 5); } }
+      const taken = [];  // names keep clear of each other: above, below, right or left of their point
+      for (const [label, [v, a]] of Object.entries(state.labels)) {
+        if (label === "neutral") continue;
+        const at = [px(v), py(a)], wide = pen.measureText(label).width;
+        pen.beginPath(); pen.arc(at[0], at[1], 2, 0, 7); pen.fill();
+        const tries = [[0, -5], [0, 13], [wide / 2 + 6, 3.5], [-wide / 2 - 6, 3.5], [0, -15], [0, 23], [wide / 2 + 6, 12], [-wide / 2 - 6, -6]]
+          .map(([dx, dy]) => ({ x: clamp(at[0] + dx, wide / 2 + 3, width - wide / 2 - 3), y: at[1] + dy }));
+        const free = (spot) => taken.every((box) => Math.abs(box.x - spot.x) > (box.wide + wide) / 2 + 2 || Math.abs(box.y - spot.y) > 10);
+        const spot = tries.find(free) || tries[0];
+        taken.push({ ...spot, wide });
+        pen.fillText(label, spot.x, spot.y);
+      }
       pen.textAlign = "start";
       const each = key();
       if (!each) return;
@@ -206,14 +218,23 @@ window.AffettoTimeline = (() => {
       const rows = Object.entries(bars).sort((a, b) => b[1] - a[1]).slice(0, 5);
       mixture.replaceChildren(...rows.flatMap(([name, share]) => {
         const bar = make("i", {}); bar.style.width = `${Math.round(100 * share)}%`;
-        return [make("span", { text: name }), bar, make("span", { text: `${Math.round(100 * share)} %` })];
+        return [make("span", { text: name }), bar, make("span", { text: `${Math.round(100 * share)}%` })];
       }));
     }
+    function aloneAt(seconds) {
+      // The one name between two keys of which each has that name or is neutral; null where emotions cross.
+      const after = state.keys.findIndex((each) => each.t > seconds), last = state.keys.length - 1;
+      const ends = after === 0 ? [0] : after < 0 ? [last] : [after - 1, after];
+      const names = ends.map((index) => state.keys[index]).filter((each) => each && each.i > 0.01 && each.label !== "neutral").map((each) => each.label);
+      return names.length && names.every((name) => name && name === names[0]) ? names[0] : null;
+    }
     async function ask() {
-      const now = sampled(time.seconds), turn = ++asked;
+      const now = sampled(time.seconds), turn = ++asked, alone = now.i < 0.02 ? "neutral" : aloneAt(time.seconds);
+      if (alone) { bars = { [alone]: 1 }; paintBars(); return; }
       await new Promise((done) => setTimeout(done, 120));
       if (turn !== asked) return;
-      const answer = await api.server.mixture_at([now.v, now.a, now.d]).catch(() => null);
+      const full = [now.v, now.a, now.d].map((value) => clamp(value / now.i, -1, 1));
+      const answer = await api.server.mixture_at(full).catch(() => null);
       if (answer && turn === asked) { bars = answer; paintBars(); }
     }
 
@@ -249,7 +270,7 @@ window.AffettoTimeline = (() => {
     const padTo = (event) => {
       const [px, py, width, height] = place(event, pad), each = key();
       if (!each) return;
-      Object.assign(each, { v: clamp((px - width / 2) / (width / 2 - 16), -1, 1), a: clamp((height / 2 - py) / (height / 2 - 16), -1, 1), label: null });
+      Object.assign(each, { v: clamp((px - width / 2) / padReach(width, height), -1, 1), a: clamp((height / 2 - py) / padReach(width, height), -1, 1), label: null });
       if (each.i < 0.05) each.i = 1;
       paint();
     };

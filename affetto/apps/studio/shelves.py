@@ -1,0 +1,176 @@
+"""The tabs beside stage and generators: batches, the library, and the health of this machine."""
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from affetto.apps.studio.session import RESULT_SOUNDS, RESULT_VIDEOS, Studio, url
+from affetto.apps.studio.widgets import widget
+
+Told = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+EXAMPLE_MANIFEST = """\
+{"generator": "voice", "audio": "/data/hello.wav", "emotion": "angry@0.8", "output": "angry.wav"}
+{"generator": "face", "audio": "/data/hello.wav", "emotion": "happy", "output": "happy.mp4"}
+{"generator": "music", "emotion": "0:calm; 8:happy", "seconds": 24, "output": "piece.wav"}"""
+_SHOWN = 60  # outputs in the library
+
+
+def job_functions(studio: Studio) -> list[Callable[[str], bool]]:
+    """What a list of jobs may ask for."""
+    desk = studio.desk
+
+    def cancel_job(output: str) -> bool:
+        """Stop a job."""
+        desk.cancel(str(output))
+        return True
+
+    def retry_job(output: str) -> bool:
+        """Try a failed or cancelled job again."""
+        desk.retry(str(output))
+        return True
+
+    def job_first(output: str) -> bool:
+        """Move a waiting job to the front."""
+        desk.first(str(output))
+        return True
+
+    return [cancel_job, retry_job, job_first]
+
+
+def batch_tab(studio: Studio, told: Told) -> None:
+    """A manifest, what it would do, and its jobs."""
+    gr.Markdown("Many jobs from one file, as `affetto batch` runs them.", elem_classes="about")
+    with gr.Row():
+        with gr.Column(min_width=300):
+            manifest = gr.File(
+                label="Manifest: JSONL, CSV or YAML", file_types=[".jsonl", ".csv", ".yaml", ".yml"], type="filepath",
+                height=140,
+            )  # fmt: skip
+            gr.Code(
+                EXAMPLE_MANIFEST, language="json", label="For example, with absolute paths", interactive=False,
+                wrap_lines=True, lines=3,
+            )  # fmt: skip
+        with gr.Column(min_width=300):
+            plan = gr.Textbox(
+                label="Plan", lines=5, interactive=False,
+                placeholder="Give a manifest: what it would do, how long that takes and every error with its line stand here.",
+            )  # fmt: skip
+            go = gr.Button("Run these jobs", variant="primary", interactive=False)
+            jobs = widget("Jobs", functions=job_functions(studio), elem_id="batch-jobs")
+    timer = gr.Timer(1.0)
+
+    def look(path: str) -> list[Any]:
+        from affetto.apps.batch.manifest import read_manifest
+        from affetto.apps.batch.plan import plan_batch
+
+        planned = plan_batch(read_manifest(path))
+        lines = [str(error) for error in planned.errors]
+        lines.append(
+            f"{len(planned.jobs)} jobs, {planned.media_s:.0f} s of media, about {planned.seconds():.0f} s"
+        )
+        return ["\n".join(lines), gr.update(interactive=bool(planned.jobs) and not planned.errors)]
+
+    def run(path: str) -> dict[str, Any]:
+        from affetto.apps.batch.manifest import read_manifest
+
+        for spec in read_manifest(path).checked():
+            row = spec.model_dump(mode="json", exclude_none=True)
+            studio.desk.submit(row | {"output": f"batch/{Path(path).stem}/{spec.output}"}, priority=-1)
+        return {"jobs": studio.desk.listing("batch/")}
+
+    def tick(shown: Any) -> Any:
+        now = {"jobs": studio.desk.listing("batch/")}
+        return now if now != shown else gr.skip()
+
+    manifest.upload(told(look), [manifest], [plan, go])
+    go.click(told(run), [manifest], [jobs])
+    timer.tick(tick, [jobs], [jobs], show_progress="hidden", queue=False, api_visibility="private")
+
+
+def library_tab(studio: Studio, told: Told, tab: gr.Tab) -> None:
+    """Everything made, to be seen, compared and taken along; read when the tab is opened."""
+    with gr.Row(elem_classes="bar"):
+        about = gr.Markdown("All that was made, the newest first.", elem_classes="about")
+        refresh = gr.Button("Refresh", size="sm", scale=0, min_width=100)
+    shelf = widget("Library", elem_id="library")
+
+    def look() -> list[Any]:
+        items = library_items(studio)
+        size = sum(path.stat().st_size for path in studio.home.rglob("*") if path.is_file())
+        return [
+            {"items": items},
+            f"All that was made, the newest first: {size / 1e6:.0f} MB in `{studio.home}`.",
+        ]
+
+    gr.on(
+        [tab.select, refresh.click],
+        told(look),
+        None,
+        [shelf, about],
+        show_progress="hidden",
+        api_name="library",
+    )
+
+
+def library_items(studio: Studio) -> list[dict[str, Any]]:
+    """The newest finished outputs: name, kind, when, what plays, and the files, as the library's widget shows them."""
+    rows = sorted(studio.desk.store.rows(("done",)), key=lambda row: -(row.finished or 0.0))
+    items = []
+    for row in rows[:_SHOWN]:
+        target = studio.home / row.output
+        beside = (
+            target.parent.iterdir() if row.job.spec.kind == "render" and target.parent.is_dir() else [target]
+        )
+        files = [path for path in sorted(beside) if path.is_file() and not path.name.startswith(".")]
+        if not files:
+            continue  # its files were deleted
+        plays = {
+            "video": _plays(files, RESULT_VIDEOS, (".mp4",)),
+            "audio": _plays(files, RESULT_SOUNDS, (".wav", ".flac")),
+            "picture": _plays(files, (), (".png", ".jpg")),
+        }
+        items.append({
+            "output": row.output, "name": row.name, "kind": row.job.spec.kind, "finished": row.finished or 0.0,
+            "files": [{"name": path.name, "url": url(path), "size": path.stat().st_size} for path in files],
+            **{what: url(path) for what, path in plays.items() if path is not None},
+        })  # fmt: skip
+    return items
+
+
+def _plays(files: list[Path], names: tuple[str, ...], endings: tuple[str, ...]) -> Path | None:
+    """The file to play: the first of these names, else the first with one of these endings."""
+    there = {path.name: path for path in files}
+    named = next((there[name] for name in names if name in there), None)
+    return named or next((path for path in files if path.suffix in endings), None)
+
+
+def health_tab(told: Told, tab: gr.Tab) -> None:
+    """What `affetto doctor` finds, examined when the tab is opened."""
+    gr.Markdown(
+        "What this machine can do, which models are here, and under which licences. Nothing here leaves the machine.",
+        elem_classes="about",
+    )
+    checks = widget("Health", elem_id="health")
+    tab.select(told(examined), None, [checks], show_progress="hidden", api_name="health")
+
+
+@functools.cache
+def examined() -> dict[str, Any]:
+    """What `affetto doctor` finds, in a process of its own: its libraries stay out of this one."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from affetto.apps.cli import main; sys.exit(main(['doctor', '--json']))"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    try:
+        return {"checks": json.loads(done.stdout)["checks"]}
+    except (ValueError, KeyError) as error:
+        raise gr.Error(
+            "`affetto doctor` did not answer: run it in a terminal", print_exception=False
+        ) from error
