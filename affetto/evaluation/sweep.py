@@ -323,8 +323,6 @@ def draw(path: Path, curves: Sequence[Curve]) -> Path:
 def _panel(axes: Axes, curves: Sequence[Curve], *, first: bool) -> None:
     for curve in curves:
         colour = emotion_colour(curve.emotion)
-        for clip in curve.clips:
-            axes.plot(curve.asked, clip, color=colour, linewidth=0.8, alpha=0.25)
         axes.plot(
             curve.asked, curve.got, color=colour, linewidth=2.2, marker="o", markersize=4, label=curve.emotion
         )

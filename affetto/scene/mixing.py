@@ -52,13 +52,10 @@ def stem(parts: Sequence[tuple[float, Audio]], seconds: float) -> Audio:
     return Audio(samples=samples, rate=RATE)
 
 
-def levelled(audio: Audio, lufs: float | int) -> Audio:
-    """The sound at a loudness; silence stays as it is."""
+def factor_to(audio: Audio, lufs: float | int) -> np.float32:
+    """What brings a sound to a loudness; 1 for silence."""
     found = integrated_loudness(blocks(audio.samples), audio.rate)
-    if not np.isfinite(found):
-        return audio
-    factor = np.float32(10.0 ** ((lufs - found) / 20.0))
-    return Audio(samples=audio.samples * factor, rate=audio.rate)
+    return np.float32(10.0 ** ((lufs - found) / 20.0)) if np.isfinite(found) else np.float32(1.0)
 
 
 def mix(
@@ -79,7 +76,7 @@ def mix(
     speech = np.zeros((2, length), np.float32)
     for name, audio in voices.items():
         volume, pan = volumes.get(name, (0.0, 0.0))
-        even = levelled(audio, DIALOGUE_LUFS + volume).samples[0]
+        even = audio.samples[0] * factor_to(audio, DIALOGUE_LUFS + volume)
         angle = (pan + 1.0) * np.pi / 4.0
         gains = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)]) / np.sqrt(2.0)
         for channel in range(2):
@@ -88,11 +85,13 @@ def mix(
     whole, music_lufs, ducked = speech, None, 0.0
     if music is not None:
         reference = speech_lufs if np.isfinite(speech_lufs) else DIALOGUE_LUFS
-        bed = _bed(levelled(music.resampled(RATE), reference + music_db), length)
+        music = music.resampled(RATE)
+        bed = _bed(music, factor_to(music, reference + music_db), length)
         gain = ducking_gain(speech, ducking_db)
         ducked = _apply(bed, gain)
         music_lufs = integrated_loudness(blocks(bed), RATE)
-        whole = speech + bed
+        whole = np.add(speech, bed, out=bed)
+    del speech  # a minute of stereo is 22 MiB
     mixed, peak = mastered(whole, lufs)
     report = MixReport(
         loudness_lufs=integrated_loudness(blocks(mixed), RATE),
@@ -104,12 +103,12 @@ def mix(
     return Audio(samples=mixed, rate=RATE), report
 
 
-def _bed(music: Audio, length: int) -> Float32[np.ndarray, "2 sample"]:
-    """Music as two channels of the timeline's length, faded where it is cut."""
-    samples = music.samples if len(music.samples) == 2 else np.repeat(music.mono()[None], 2, axis=0)
+def _bed(music: Audio, factor: np.float32, length: int) -> Float32[np.ndarray, "2 sample"]:
+    """Music times `factor` as two channels of the timeline's length, faded where it is cut."""
+    samples = music.samples if len(music.samples) == 2 else music.mono()[None]
     bed = np.zeros((2, length), np.float32)
     count = min(length, samples.shape[1])
-    bed[:, :count] = samples[:, :count]
+    np.multiply(samples[:, :count], factor, out=bed[:, :count])
     if samples.shape[1] > length:
         fade = min(round(0.4 * RATE), length)
         bed[:, length - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32) ** 2
@@ -169,10 +168,13 @@ def mastered(
     if not np.isfinite(found):
         return samples, true_peak_db(samples)
     gain_db = lufs - found
-    out = samples
+    out = np.empty_like(samples)
     for _ in range(4):
-        loud = samples * np.float32(10.0 ** (gain_db / 20.0))
-        out = np.concatenate(list(limited(blocks(loud), RATE, ceiling_db=CEILING_DB)), axis=1)
+        factor = np.float32(10.0 ** (gain_db / 20.0))
+        done = 0
+        for part in limited((block * factor for block in blocks(samples)), RATE, ceiling_db=CEILING_DB):
+            out[:, done : done + part.shape[1]] = part
+            done += part.shape[1]
         missing = lufs - integrated_loudness(blocks(out), RATE)
         if abs(missing) < 0.05:
             break
