@@ -117,7 +117,7 @@ def picture_frames(
             yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def _cover(picture: Frame, width: int, height: int) -> Frame:
+def _cover(picture: Frame, width: int, height: int) -> UInt8[np.ndarray, "tall wide 3"]:
     """The picture scaled to cover the place, its middle kept."""
     rows, columns = picture.shape[:2]
     if (columns, rows) != (width, height):

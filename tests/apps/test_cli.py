@@ -59,7 +59,7 @@ def test_a_usage_error_is_found_before_anything_heavy_is_imported():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(affetto, command):
-    outcome = affetto(command, "--help")
+    outcome = affetto(command.replace("_", "-"), "--help")
     assert outcome.code == 0
     assert "Usage:" in outcome.out
     assert outcome.err == ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from affetto.apps.batch.plan import PlannedJob
 from affetto.runtime.errors import CancelledError
@@ -39,6 +39,7 @@ class Order:
     target: Path
 
 
+@runtime_checkable
 class Maker(Protocol):
     """Whatever turns jobs into files; `engines.Workshop` does."""
 

@@ -40,7 +40,7 @@ COMMANDS = (
     "emotion",
     "weights",
     "train",
-    "prepare",
+    "prepare_videos",
     "bench",
     "verify",
     "studio",

@@ -24,7 +24,7 @@ def theme() -> Base:
         input_border_width="1px", input_border_width_dark="1px", input_border_color="*border_color_primary",
         input_border_color_dark="*border_color_primary", input_shadow="none", input_shadow_dark="none",
         input_padding="7px 10px", input_radius="8px",
-        checkbox_label_shadow="none", checkbox_label_padding="6px 10px", checkbox_label_border_width="1px",
+        checkbox_border_color="*neutral_400", checkbox_border_color_dark="*neutral_500", checkbox_label_shadow="none", checkbox_label_padding="6px 10px", checkbox_label_border_width="1px",
         checkbox_label_border_width_dark="1px", checkbox_label_background_fill_selected="*primary_600",
         checkbox_label_background_fill_selected_dark="*primary_600",
         button_primary_background_fill="*primary_600", button_primary_background_fill_dark="*primary_600",

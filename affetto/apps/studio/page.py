@@ -166,7 +166,7 @@ class Page:
             self.restore = gr.File(
                 label="Drop an output here to restore its settings",
                 type="filepath",
-                height=120,
+                height=160,
                 elem_id="restore",
             )
 

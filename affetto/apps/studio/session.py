@@ -62,6 +62,7 @@ class Studio:
     def timeline(self, folder: ProjectFolder, project: Project) -> dict[str, Any]:
         """The timeline's value."""
         return {
+            "project": folder.name,
             "keys": [key.model_dump() for key in project.keys],
             "trims": {name: trim.model_dump() for name, trim in project.trims.items()},
             "duration": folder.duration(project),

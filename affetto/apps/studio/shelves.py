@@ -51,7 +51,7 @@ def batch_tab(studio: Studio, told: Told) -> None:
         with gr.Column(min_width=300):
             manifest = gr.File(
                 label="Manifest: JSONL, CSV or YAML", file_types=[".jsonl", ".csv", ".yaml", ".yml"], type="filepath",
-                height=140,
+                height=170,
             )  # fmt: skip
             gr.Code(
                 EXAMPLE_MANIFEST, language="json", label="For example, with absolute paths", interactive=False,

@@ -94,7 +94,7 @@ def generator_tab(
 ) -> None:
     """The components of one generator and what they do."""
     gr.Markdown(tab.about, elem_classes="about")
-    with gr.Row(elem_classes="generator", equal_height=True):
+    with gr.Row(elem_classes="generator"):
         with gr.Column(min_width=300):
             files = [_file(what) for _, what in tab.files]
             emotion = gr.Textbox(
@@ -210,7 +210,7 @@ def _file(what: str) -> Any:
         label="Start from a MIDI file (optional)",
         file_types=[".mid", ".midi"],
         type="filepath",
-        height=140,
+        height=170,
     )
 
 

@@ -103,7 +103,7 @@ def test_turning_the_cut_turns_the_pose_with_it(shard):
     eyes = varied.points[:, 45] - varied.points[:, 36]
     seen = torch.atan2(-eyes[:, 1], eyes[:, 0])  # a raised left eye is a positive roll
     slope = np.polyfit(varied.pose[:, 2].numpy(), seen.numpy(), 1)[0]
-    assert 0.85 < slope < 1.15
+    assert 0.8 < slope < 1.25  # in the cut, of a head that is also turned and seen from near
 
 
 def test_the_network_learns_and_says_how_sure_it_is(shard):

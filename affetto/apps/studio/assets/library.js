@@ -55,7 +55,8 @@ window.AffettoLibrary = (() => {
     function card(item) {
       const at = chosen.indexOf(item.output), shown = player(item, { controls: true });
       return make("article", { class: "card lb-card", "data-output": item.output },
-        shown ? make("div", { class: `lb-view${item.video ? "" : " sound"}` }, shown) : item.picture ? make("div", { class: "lb-view" }, make("img", { src: item.picture, alt: item.name, loading: "lazy" })) : null,
+        shown ? make("div", { class: `lb-view${item.video ? "" : " sound"}` }, shown) : item.picture ? make("div", { class: "lb-view" }, make("img", { src: item.picture, alt: item.name, loading: "lazy" }))
+          : make("div", { class: "lb-view sound" }, make("b", { text: item.output.split(".").pop().toUpperCase() })),
         make("h3", {}, make("span", { text: item.name, title: item.name }), make("small", { text: KINDS[item.kind] || item.kind })),
         make("p", { class: "lb-when", text: when(item.finished) }),
         make("div", { class: "tl-row" }, shown ? make("button", { type: "button", class: "lb-pick", text: at < 0 ? "Compare" : `Compared as ${"AB"[at]}`, "aria-pressed": String(at >= 0), onclick: () => compare(item) }) : null,

@@ -11,7 +11,7 @@ window.AffettoTimeline = (() => {
 
   function build(root, api) {
     let state = { keys: [], duration: 8, labels: {}, trims: emptyTrims(), snaps: [] };
-    let chosen = 0, past = [], future = [], clipboard = null, drag = null, snapping = true, sent = "", bars = {}, asked = 0;
+    let chosen = 0, past = [], future = [], clipboard = null, drag = null, snapping = true, sent = "", project = null, bars = {}, asked = 0;
 
     // ---- parts
     const button = (label, title, action) => make("button", { type: "button", text: label, title, "aria-label": title, onclick: action });
@@ -312,7 +312,8 @@ window.AffettoTimeline = (() => {
         state.labels = value.labels || {}; state.duration = Math.max(value.duration || 8, 0.5); state.snaps = value.snaps || [];
         const incoming = JSON.stringify({ keys: value.keys || [], trims: value.trims || emptyTrims() });
         if (incoming !== sent) {
-          if (sent) remember();
+          if (value.project !== project) { past = []; future = []; chosen = 0; } else if (sent) remember();
+          project = value.project;
           Object.assign(state, JSON.parse(incoming));
           sent = incoming;
           chosen = clamp(chosen, 0, Math.max(state.keys.length - 1, 0));
