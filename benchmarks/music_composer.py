@@ -115,7 +115,7 @@ def sheet(composer: MusicComposer, path: Path) -> None:
     rolls = {}
     for name, seed in wishes.items():
         piece = composer(name, seconds=30.0, seed=seed)
-        rolls[f"{name} (seed {seed})"] = (piece.plan, piece.composition.bars, piece.emotion_curve())
+        rolls[f"{name} (seed {seed})"] = (piece.plan, piece.composition, piece.emotion_curve())
     draw_rolls(path, rolls)
 
 

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.ndimage import correlate1d
 
 from affetto.generators.music.compose import Composition, note_rows
-from affetto.generators.music.form import MusicPlan, valence_at
+from affetto.generators.music.form import MusicPlan
+from affetto.generators.music.ringing import held
 from affetto.media.midi import CONTROL, SUSTAIN, Score, TrackInfo, note_array
-from affetto.media.music import mode_valence
-from affetto.tokenizers.attributes import KEY_NEAR
 
 ENSEMBLES = ("piano", "ensemble")
 VALENCE_CONTROL, AROUSAL_CONTROL, DOMINANCE_CONTROL = 20, 21, 22
@@ -19,15 +17,12 @@ _LEADS = ((-0.15, 0.2, 71), (-0.15, 9.0, 40), (9.0, 0.35, 73), (9.0, 9.0, 56))
 """(valence up to, arousal up to, program): clarinet, violin, flute, trumpet; the first that fits leads."""
 _KICK, _SNARE, _HAT, _RIDE, _STICK = 36, 38, 42, 51, 37
 _PEDAL_UP_S = 0.06
-_RING = (0.75, 0.3)  # of the way a note may ring on: at no arousal, and less for each unit of it
-_TRIED = 0.1  # of all that sounds in a bar, how much longer a pitch class is tried out
 _CALM = 0.55  # arousal above which the pianist leaves the pedal alone
 
 
 def score_of(composition: Composition, plan: MusicPlan, *, ensemble: str = "piano") -> Score:
     """The score of composed words in the key and tempo of their plan."""
-    rows = held(note_rows(composition.bars, plan.steps), plan)
-    rows[:, 2] += plan.shift
+    rows = played_rows(composition, plan)
     parts = _piano(rows) if ensemble == "piano" else _ensemble(rows, plan)
     notes = [
         (start / 4.0, length / 4.0, int(pitch), int(velocity), track)
@@ -47,54 +42,19 @@ def score_of(composition: Composition, plan: MusicPlan, *, ensemble: str = "pian
     )
 
 
-Part = tuple[TrackInfo, np.ndarray]
-"""A track and its notes: start and length in sixteenths, pitch, velocity."""
-
-
-def held(rows: Float64[np.ndarray, "note 6"], plan: MusicPlan) -> Float64[np.ndarray, "note 6"]:
-    """The notes (`note_rows`) as long as a pianist lets them ring: on towards the next note of the tune, or the next chord.
-
-    The calmer a bar, the more of that way; songs are learned from notes as they were written down, which are shorter.
-    Tones that bring the mode nearer to the valence of their bar go further, those that do not less.
-    A note never reaches its own pitch again, nor lasts longer than a bar.
-    """
-    rows = rows.copy()
-    start, pitch, tune = rows[:, 0], rows[:, 2], rows[:, 4] > 0
-    end = float(len(plan.bars) * plan.steps)
-    changes = np.append(_chord_changes(plan), end)
-    limit = changes[np.searchsorted(changes, start, side="right").clip(max=len(changes) - 1)]
-    limit[tune] = np.append(start[tune][1:], end)
-    limit = np.minimum(limit, start + np.maximum(plan.steps, rows[:, 1]))
-    again = np.lexsort((start, pitch))
-    same = np.append(np.diff(pitch[again]) == 0, False)
-    limit[again] = np.where(same, np.minimum(limit[again], np.append(start[again][1:], end)), limit[again])
-    arousal = np.array([bar.vad[1] for bar in plan.bars])[rows[:, 5].astype(np.int64)]
-    share = np.clip(
-        (_RING[0] - _RING[1] * arousal) * (1.0 + np.where(tune, 1.0, 2.0) * _colour(rows, plan)), 0.0, 1.0
-    )
-    rows[:, 1] += np.round(share * np.maximum(limit - start - rows[:, 1], 0.0))
+def played_rows(composition: Composition, plan: MusicPlan) -> Float64[np.ndarray, "note 6"]:
+    """The notes of `note_rows` at the pitch and as long as they sound."""
+    rows = note_rows(composition.bars, plan.steps)
+    if composition.lengths is None:
+        rows = held(rows, plan)
+    else:
+        rows[:, 1] = composition.lengths
+    rows[:, 2] += plan.shift
     return rows
 
 
-def _colour(rows: Float64[np.ndarray, "note 6"], plan: MusicPlan) -> Float64[np.ndarray, "note"]:
-    """For each note, -1..1, how much its pitch class, ringing on, brings the mode of its bar to the valence asked for."""
-    bar, classes = rows[:, 5].astype(np.int64), rows[:, 2].astype(np.int64) % 12
-    count = len(plan.bars)
-    heard = np.bincount(bar * 12 + classes, rows[:, 1], minlength=12 * count).reshape(count, 12)
-    near = correlate1d(heard, KEY_NEAR, axis=0, mode="constant")
-    tried = near[:, None] + np.eye(12) * (_TRIED * near.sum(axis=1))[:, None, None]
-    wanted = valence_at(np.array([each.faders.get("mode", 4.0) for each in plan.bars]))
-    missed = np.abs(mode_valence(tried) - wanted[:, None])
-    better = np.abs(mode_valence(near) - wanted)[:, None] - missed
-    most = np.maximum(np.abs(better).max(axis=1, keepdims=True), 1e-6)
-    return (better / most)[bar, classes]
-
-
-def _chord_changes(plan: MusicPlan) -> Float64[np.ndarray, "change"]:
-    """The sixteenths at which another chord begins."""
-    chords = [chord for bar in plan.bars for chord in bar.chords]
-    slot = plan.steps / 4
-    return np.array([i * slot for i, chord in enumerate(chords) if i == 0 or chord != chords[i - 1]], float)
+Part = tuple[TrackInfo, np.ndarray]
+"""A track and its notes: start and length in sixteenths, pitch, velocity."""
 
 
 def _piano(rows: Float64[np.ndarray, "note 6"]) -> list[Part]:

@@ -56,6 +56,9 @@ class Composition:
     bars: BarWords
     written: int  # bars that the network wrote; the others were brought back or kept
     words: int  # that the network drew, over all versions
+    lengths: Float64[np.ndarray, "note"] | None = (
+        None  # sixteenths each of `note_rows` sounds; None = as they ring
+    )
 
 
 def canonical_chords(plan: MusicPlan) -> Int64[np.ndarray, "bar slot"]:

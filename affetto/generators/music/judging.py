@@ -17,6 +17,7 @@ from affetto.tokenizers.attributes import KEY_NEAR
 _ASKED, _FELT = 3.0, 0.25  # cost of a fader level missed: one that was named, one that the emotion implies
 _VAD = np.array([3.0, 2.0, 0.4])
 _COLOUR = 2.0
+_BESIDE = 0.3  # of what the emotion weighs where a fader was named, which may well ask for the contrary
 _LEAP, _LIKELY, _MUTE, _STUCK = 0.4, 0.3, 0.3, 0.8
 _TUNE_NOTES = (
     3.4,
@@ -45,15 +46,16 @@ class Judge:
         if found is None:
             return 1e9
         wanted = np.mean([bar.vad for bar in bars], axis=0)
-        total = float(_VAD @ np.abs(found.vad() - wanted)) + _COLOUR * self._off_colour(
-            version, first, earlier
-        )
+        told = bars[0].told
+        total = (_BESIDE if told else 1.0) * float(_VAD @ np.abs(found.vad() - wanted))
+        colour = _BESIDE if told and "mode" not in told else 1.0
+        total += colour * _COLOUR * self._off_colour(version, first, earlier)
         levels = self.scale.position(
             fader_values(notes, version.words, found.major, seconds, self.plan.steps, last - first)
         )
         for index, name in enumerate(FADERS):
             asked = np.mean([bar.faders.get(name, 4.0) for bar in bars])
-            weight = _ASKED if name in bars[0].told else _FELT
+            weight = _ASKED if name in told else _FELT
             total += weight * abs(float(levels[index]) - float(asked)) / 4.0
         if any(bar.melody for bar in bars):
             sung = float((version.words[:, 0] == MELODY).sum()) / len(bars)

@@ -11,7 +11,8 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from affetto.generators.music.compose import note_rows
+from affetto.generators.music.arrange import played_rows
+from affetto.generators.music.compose import Composition
 from affetto.generators.music.form import MusicPlan
 from affetto.runtime.files import atomic_path
 
@@ -21,8 +22,8 @@ _INK, _GRID = "#23262d", "#e6e8ec"
 _LOW, _HIGH = 24, 100
 _AXES = ("valence", "arousal")
 
-Roll = tuple[MusicPlan, list[np.ndarray], Float64[np.ndarray, "bar 7"]]
-"""A plan, the words of its bars, and the curve of `MusicPiece.emotion_curve`."""
+Roll = tuple[MusicPlan, Composition, Float64[np.ndarray, "bar 7"]]
+"""A plan, what was composed for it, and the curve of `MusicPiece.emotion_curve`."""
 
 
 def draw_rolls(path: str | Path, rolls: Mapping[str, Roll]) -> Path:
@@ -37,18 +38,18 @@ def draw_rolls(path: str | Path, rolls: Mapping[str, Roll]) -> Path:
     )
     FigureCanvasAgg(figure)
     axes = figure.subplots(2 * len(rolls), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for row, (title, (plan, bars, curve)) in enumerate(rolls.items()):
-        _draw_notes(axes[2 * row], title, plan, bars)
+    for row, (title, (plan, composition, curve)) in enumerate(rolls.items()):
+        _draw_notes(axes[2 * row], title, plan, composition)
         _draw_curves(axes[2 * row + 1], plan, curve)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
     return path
 
 
-def _draw_notes(axis: Axes, title: str, plan: MusicPlan, bars: list[np.ndarray]) -> None:
+def _draw_notes(axis: Axes, title: str, plan: MusicPlan, composition: Composition) -> None:
     boxes, colours = [], []
-    for start, length, pitch, velocity, tune, _ in note_rows(bars, plan.steps).tolist():
-        boxes.append(Rectangle((start / 4, pitch + plan.shift - 0.42), length / 4 - 0.04, 0.84))
+    for start, length, pitch, velocity, tune, _ in played_rows(composition, plan).tolist():
+        boxes.append(Rectangle((start / 4, pitch - 0.42), length / 4 - 0.04, 0.84))
         strength = 0.35 + 0.65 * float(np.clip((velocity - 20) / 90, 0, 1))
         colours.append((*(_TUNE if tune else _OTHERS), strength))
     axis.add_collection(PatchCollection(boxes, facecolors=colours, linewidths=0))

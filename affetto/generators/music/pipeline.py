@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float64
 
 from affetto.generators.music.arrange import ENSEMBLES, levelled, score_of
-from affetto.generators.music.compose import Composer, Composition, Forced
+from affetto.generators.music.compose import Composer, Composition, Forced, note_rows
 from affetto.generators.music.composer_net import FADERS
 from affetto.generators.music.copycheck import CopyCheck, CopyReport
-from affetto.generators.music.form import Feeling, MusicPlan, MusicRequest, plan_piece
+from affetto.generators.music.form import Feeling, MusicPlan, MusicRequest, plan_piece, valence_at
 from affetto.generators.music.like import Material, infill_plan, like_plan, read_material, spliced
 from affetto.generators.music.model import ComposerModel
+from affetto.generators.music.ringing import coloured
 from affetto.generators.music.sampling import BarWriter, SamplingOptions
-from affetto.media.audio import save_audio
 from affetto.media.midi import Score, save_midi
 from affetto.media.music import ATTRIBUTES, CENTRE, SCALE, WEIGHTS
 from affetto.provenance.manifests import Origin
@@ -37,6 +37,7 @@ _ATTEMPTS = 4
 _SOFT = 16.0 / 1.8  # velocities that move the formula's arousal by one before it saturates
 _WIDER = 1.25  # EMOPIA's quadrants lie further out on the formula (0.86) than emotions called by name (0.6)
 _MOST_MOVE = 6  # steps of four velocities
+_MOST_COLOUR = 2.4  # valence, before it saturates, that mode and clarity are asked for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,17 +85,21 @@ class MusicPiece:
 
             loop_s = self.seconds if self.plan.ending == "loop" else None
             sound = render(self.score, rate=rate, loop_s=loop_s, soundfont=soundfont)
-            save_marked_audio(path, sound, Origin(generator="music", recipe={"seed": self.plan.seed}))
+            save_marked_audio(path, sound, self._origin)
         elif path.suffix.lower() == ".png":
             from affetto.generators.music.picture import draw_rolls  # so is drawing
 
-            draw_rolls(path, {"": (self.plan, self.composition.bars, self.emotion_curve())})
+            draw_rolls(path, {"": (self.plan, self.composition, self.emotion_curve())})
         else:
             known = ", ".join(SUFFIXES)
             raise UsageError(
                 f"{path}: no music is written as {path.suffix or 'a file without suffix'}: use {known}"
             )
         return path
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(generator="music", recipe={"seed": self.plan.seed})
 
     def save_stems(
         self,
@@ -121,7 +126,7 @@ class MusicPiece:
             if target in written:
                 target = path.with_name(f"{path.stem}-{part}-{len(written) + 1}.wav")
             check_writable(target, overwrite=overwrite)
-            save_audio(target, stem, subtype="FLOAT")
+            save_marked_audio(target, stem, self._origin, overwrite=overwrite, subtype="FLOAT")
             written.append(target)
         return written
 
@@ -266,7 +271,7 @@ class MusicComposer:
                 cancel=cancel,
             )
             if material is None:
-                composition = self._levelled(composition, plan)
+                composition = self._levelled(_recoloured(composition, plan), plan)
             score = score_of(composition, plan, ensemble=ensemble)
             if material is not None:
                 score = spliced(score, plan, material)
@@ -315,10 +320,28 @@ class MusicComposer:
         return dataclasses.replace(composition, bars=levelled(composition.bars, moves.tolist()))
 
 
+def _recoloured(composition: Composition, plan: MusicPlan) -> Composition:
+    """The same notes held longer or shorter where the valence, or a mode that was asked for, is missed."""
+    if "mode" in plan.bars[0].told:
+        wanted = valence_at(np.array([bar.faders["mode"] for bar in plan.bars]))
+    else:
+        found = _standard(bar_attributes(encode(score_of(composition, plan))))
+        beside = np.where(np.isin(ATTRIBUTES, ("major", "clarity")), 0.0, WEIGHTS[0])
+        asked = 2.0 * np.arctanh(np.clip([bar.vad[0] for bar in plan.bars], -0.95, 0.95))
+        wanted = np.clip(asked - _padded(found @ beside, len(plan.bars)), -_MOST_COLOUR, _MOST_COLOUR)
+    rows = coloured(note_rows(composition.bars, plan.steps), plan, wanted)
+    return dataclasses.replace(composition, lengths=rows[:, 1])
+
+
+def _standard(found: BarAttributes) -> Float64[np.ndarray, "bar attribute"]:
+    """The attributes of each bar as the formula weighs them."""
+    values = np.stack([getattr(found, name) for name in ATTRIBUTES], axis=1).astype(np.float64)
+    return (values - CENTRE) / SCALE
+
+
 def _arousal(found: BarAttributes) -> Float64[np.ndarray, "bar"]:
     """The formula's arousal of each bar before it saturates."""
-    values = np.stack([getattr(found, name) for name in ATTRIBUTES], axis=1).astype(np.float64)
-    return (values - CENTRE) / SCALE @ WEIGHTS[1]
+    return _standard(found) @ WEIGHTS[1]
 
 
 def _padded(values: np.ndarray, count: int) -> Float64[np.ndarray, "bar"]:

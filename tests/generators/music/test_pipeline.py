@@ -3,13 +3,19 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 import pytest
+from scipy.ndimage import correlate1d
 
-from affetto.generators.music.arrange import held
 from affetto.generators.music.copycheck import CopyCheck
+from affetto.generators.music.judging import Judge
 from affetto.generators.music.pipeline import MusicComposer, MusicPiece
+from affetto.generators.music.ringing import coloured, held
+from affetto.generators.music.sampling import Written
 from affetto.media.midi import SUSTAIN, load_midi, save_midi
+from affetto.media.music import mode_valence
+from affetto.provenance.verifying import verify_file
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, PolicyError, UsageError
 from affetto.runtime.progress import CancelToken
+from affetto.tokenizers.attributes import KEY_NEAR
 from affetto.tokenizers.compound import encode
 from tests.generators.music.small import little_song, small_composer
 
@@ -107,6 +113,72 @@ def test_tones_of_the_wanted_mode_ring_longer(composer: MusicComposer) -> None:
     ]
     assert lengths[0]["G"] > lengths[0]["A"]
     assert lengths[1]["A"] > lengths[1]["G"]
+
+
+def chords_of_c(bars: int) -> np.ndarray:
+    """A bass, a sixth chord without direction and a tune in every bar: step, sixteenths, pitch, velocity, tune, bar."""
+    notes = [(72, 2, 1), (69, 4, 0), (67, 4, 0), (64, 4, 0), (60, 4, 0), (48, 4, 0)]
+    rows = [[bar * 16, size, pitch, 80, tune, bar] for bar in range(bars) for pitch, size, tune in notes]
+    return np.array(rows, np.float64)
+
+
+def heard_valence(rows: np.ndarray, bars: int) -> np.ndarray:
+    place = rows[:, 5].astype(int) * 12 + rows[:, 2].astype(int) % 12
+    classes = np.bincount(place, rows[:, 1], minlength=12 * bars).reshape(bars, 12)
+    return mode_valence(correlate1d(classes, KEY_NEAR, axis=0, mode="constant"))
+
+
+def test_lengths_alone_bring_bars_nearer_to_a_valence_in_both_directions(composer: MusicComposer) -> None:
+    plan, rows = composer.plan(None, bars=6, seed=2, ending="open"), chords_of_c(6)
+    usual = heard_valence(held(rows, plan), 6)
+    for wanted in (np.full(6, 1.0), np.full(6, -1.0), np.linspace(-1.0, 1.0, 6)):
+        played = coloured(rows, plan, wanted)
+        missed = np.abs(heard_valence(played, 6) - wanted).mean()
+        assert missed < 0.7 * np.abs(usual - wanted).mean()
+        assert np.array_equal(played[:, [0, 2, 3, 4, 5]], rows[:, [0, 2, 3, 4, 5]])
+
+
+def test_colouring_spares_tune_bass_and_final_chord_and_never_damps_below_half(
+    composer: MusicComposer,
+) -> None:
+    plan, rows = composer.plan(None, bars=4, key="C", seed=2), chords_of_c(4)
+    played = coloured(rows, plan, np.full(4, -2.0))
+    spared = (rows[:, 4] > 0) | (rows[:, 2] < 50)
+    assert (played[spared, 1] >= rows[spared, 1]).all()
+    assert (played[:, 1] >= 0.5 * rows[:, 1]).all()
+    assert (played[:, 1] < rows[:, 1]).any()
+    last = rows[:, 5] == 3
+    assert np.array_equal(played[last], held(rows, plan)[last])
+
+
+def test_a_named_fader_outweighs_the_emotion_in_the_choice_of_versions(composer: MusicComposer) -> None:
+    chord = (28, 32, 35, 40)
+    versions = [
+        Written(
+            words=np.array(
+                [
+                    [4, bar, step, chord[step // gap % 4], 2, loud]
+                    for bar in (0, 1)
+                    for step in range(0, 16, gap)
+                ]
+            ),
+            log_likelihood=-1.0,
+        )
+        for gap, loud in ((4, 9), (1, 18))  # calm and thin, loud and full
+    ]
+    for level, best in ((0.0, 0), (8.0, 1)):
+        plan = composer.plan("calm", bars=2, seed=0, faders={"density": level})
+        judge = Judge(plan, composer.model.scale)
+        assert int(np.argmin([judge.cost(version, 0, 2, []) for version in versions])) == best
+
+
+def test_stems_are_marked_as_the_mix_is(composer: MusicComposer, tmp_path: Path) -> None:
+    made = composer(None, bars=3, seed=1, ensemble="ensemble")
+    stems = made.save_stems(tmp_path / "a.wav")
+    assert [path.name for path in stems] == [
+        f"a-{part}.wav" for part in ("melody", "chords", "bass", "drums")
+    ]
+    assert verify_file(stems[0]).made
 
 
 def test_an_ensemble_plays_the_same_notes_on_four_parts(composer: MusicComposer) -> None:
