@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from affetto.conditioning.charts import get_chart
+from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.media.audio import load_audio, probe_audio
 from affetto.media.image import load_image
@@ -226,14 +227,14 @@ def keys_of(track: EmotionTrack) -> list[Key]:
 
 
 def label_points() -> dict[str, list[float]]:
-    """Where the named emotions lie, for the pad and the chips."""
-    chart = get_chart("face")
-    return {name: [round(float(x), 3) for x in chart.mean_of(name)] for name in chart.names}
+    """Where the named emotions lie in tracks, for the pad and the chips."""
+    names = get_chart("lexical").names
+    return {name: [round(float(axis), 3) for axis in Emotion.from_label(name).vad] for name in names}
 
 
 def mixture_at(point: list[float]) -> dict[str, float]:
     """The shares of named emotions at a point of valence, arousal and dominance."""
-    chart = get_chart("face")
+    chart = get_chart("lexical")
     values = np.array([float(axis) for axis in point], np.float64)
     if values.shape != (3,) or not np.isfinite(values).all():
         raise UsageError("an emotion's point has three finite numbers")

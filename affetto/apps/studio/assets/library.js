@@ -36,7 +36,7 @@ window.AffettoLibrary = (() => {
       tell();
       if (media.every((each) => each.paused)) stop(); else frame = requestAnimationFrame(run);
     }
-    for (const each of media) each.addEventListener("loadedmetadata", tell);
+    for (const each of media) for (const name of ["loadedmetadata", "seeked"]) each.addEventListener(name, tell);
     hear(0);
     const panel = make("section", { class: "card lb-pair", "aria-label": "Two outputs compared" },
       make("div", { class: "lb-two" }, ...items.map((item, index) => make("figure", {}, media[index], make("figcaption", {}, make("b", { text: "AB"[index] }), make("span", { text: item.name }))))),

@@ -98,7 +98,7 @@ window.AffettoStage = (() => {
       const peaks = value.peaks || [];
       wave.hidden = !peaks.length;
       if (!peaks.length) return;
-      const [pen, width, height] = crisp(wave, 58);
+      const [pen, width, height] = crisp(wave, 46);
       pen.fillStyle = color(root, "accent");
       const top = Math.max(...peaks, 1e-3), wide = width * ((value.peaksSeconds || duration) / (duration || 1));
       peaks.forEach((peak, index) => { const tall = Math.max((peak / top) * (height - 8), 1); pen.fillRect((index / peaks.length) * wide, (height - tall) / 2, Math.max(wide / peaks.length - 0.5, 0.5), tall); });
@@ -108,7 +108,7 @@ window.AffettoStage = (() => {
       const notes = value.notes || [];
       roll.hidden = !notes.length;
       if (!notes.length) return;
-      const [pen, width, height] = crisp(roll, 92);
+      const [pen, width, height] = crisp(roll, 66);
       const pitches = notes.map((note) => note[2]), low = Math.min(...pitches) - 1, high = Math.max(...pitches) + 1;
       for (const [start, length, pitch, velocity] of notes) {
         pen.globalAlpha = 0.35 + 0.65 * (velocity / 127);
