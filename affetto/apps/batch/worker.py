@@ -59,8 +59,10 @@ def serve(
 
     Sends `JobEvent`s, and a float (the clock) every second as a sign of life.
     """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
+    if "OMP_NUM_THREADS" not in os.environ:  # whoever set it knows better
+        os.environ.update(
+            dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
+        )
     orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
     line = _Line(pipe)
     tokens: dict[str, CancelToken] = {}
