@@ -124,6 +124,11 @@ def open_studio(
     from affetto.apps.studio.page import Page
     from affetto.apps.studio.session import Studio
     from affetto.apps.studio.widgets import ASSETS, head
+    from affetto.provenance.certificates import signing_identity
+    from affetto.provenance.manifests import can_sign
+
+    if can_sign():
+        signing_identity()  # made at the first run: from now on what is rendered is signed
 
     empty = home / "empty"  # Gradio serves its working folder: there must be nothing in it
     empty.mkdir(exist_ok=True)
