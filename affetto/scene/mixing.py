@@ -72,21 +72,13 @@ def mix(
     `volumes` gives dB and pan (-1..1) of each voice. The music lies `music_db` against the voices where nobody speaks
     and `ducking_db` lower where someone does; its own loudness is levelled first.
     """
-    length = max(audio.samples.shape[1] for audio in voices.values())
-    speech = np.zeros((2, length), np.float32)
-    for name, audio in voices.items():
-        volume, pan = volumes.get(name, (0.0, 0.0))
-        even = audio.samples[0] * factor_to(audio, DIALOGUE_LUFS + volume)
-        angle = (pan + 1.0) * np.pi / 4.0
-        gains = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)]) / np.sqrt(2.0)
-        for channel in range(2):
-            speech[channel, : len(even)] += np.float32(gains[channel]) * even
+    speech = _panned(voices, volumes)
     speech_lufs = integrated_loudness(blocks(speech), RATE)
     whole, music_lufs, ducked = speech, None, 0.0
     if music is not None:
         reference = speech_lufs if np.isfinite(speech_lufs) else DIALOGUE_LUFS
         music = music.resampled(RATE)
-        bed = _bed(music, factor_to(music, reference + music_db), length)
+        bed = _bed(music, factor_to(music, reference + music_db), speech.shape[1])
         gain = ducking_gain(speech, ducking_db)
         ducked = _apply(bed, gain)
         music_lufs = integrated_loudness(blocks(bed), RATE)
@@ -101,6 +93,21 @@ def mix(
         ducking_db=ducked,
     )
     return Audio(samples=mixed, rate=RATE), report
+
+
+def _panned(
+    voices: Mapping[str, Audio], volumes: Mapping[str, tuple[float, float]]
+) -> Float32[np.ndarray, "2 sample"]:
+    """The voices at one loudness, each at its volume and in its place."""
+    speech = np.zeros((2, max(audio.samples.shape[1] for audio in voices.values())), np.float32)
+    for name, audio in voices.items():
+        volume, pan = volumes.get(name, (0.0, 0.0))
+        even = audio.samples[0] * factor_to(audio, DIALOGUE_LUFS + volume)
+        angle = (pan + 1.0) * np.pi / 4.0
+        gains = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)]) / np.sqrt(2.0)
+        for channel in range(2):
+            speech[channel, : len(even)] += np.float32(gains[channel]) * even
+    return speech
 
 
 def _bed(music: Audio, factor: np.float32, length: int) -> Float32[np.ndarray, "2 sample"]:
@@ -125,7 +132,9 @@ def ducking_gain(
     size = RATE // _FRAMES
     count = -(-speech.shape[1] // size)
     padded = np.zeros(count * size, np.float32)
-    padded[: speech.shape[1]] = np.square(speech).mean(axis=0)
+    for start in range(0, speech.shape[1], _BLOCK):
+        part = speech[:, start : start + _BLOCK]
+        padded[start : start + part.shape[1]] = np.square(part).mean(axis=0)
     level = 10.0 * np.log10(padded.reshape(count, size).mean(axis=1) + 1e-12)
     loudest = float(np.percentile(level, 99)) if count else 0.0
     here = (level > max(loudest + _PRESENT_DB, -65.0)).astype(np.float64)

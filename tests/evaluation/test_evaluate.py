@@ -139,6 +139,26 @@ def test_a_sweep_of_the_face_rises_and_becomes_picture_table_and_calibration(tmp
         sweep(["sparkle"])
 
 
+def test_the_motion_of_a_portrait_is_swept_without_a_picture():
+    (curve,) = sweep(["portrait"], emotions=("angry",), strengths=(0.0, 1.0), device="cpu")
+    assert curve.critic == "face-critic"
+    assert curve.got[1] > 0.5
+    assert curve.verdict == "yes"
+
+
+def test_a_curve_that_hardly_moves_is_called_flat_and_one_that_falls_is_called_so():
+    def told(*got: float) -> str:
+        clips = np.array([got])
+        return Curve(
+            generator="voice", emotion="calm", asked=(0.0, 0.5, 1.0), clips=clips, critic="c"
+        ).verdict
+
+    assert told(0.0, 0.02, 0.01) == "flat"
+    assert told(0.0, 0.5, 0.3) == "no"
+    assert told(0.0, -0.3, -0.6) == "no"
+    assert told(0.0, 0.3, 0.9) == "yes"
+
+
 def test_a_curve_is_the_mean_of_its_clips():
     curve = Curve(
         generator="voice",

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,14 @@ def test_speakers_of_different_levels_come_out_alike_and_panned():
     assert np.abs(first[1]).max() < 1e-3
     assert np.abs(second[0]).max() < 1e-3
     assert np.std(first[0]) == pytest.approx(np.std(second[1]), rel=0.1)
+
+
+def test_mixing_holds_few_copies_of_the_whole():
+    voices, music = {"a": hum(20.0, RATE)}, noise(20.0)
+    tracemalloc.start()
+    try:
+        mix(voices, music, volumes={}, music_db=-3, ducking_db=6, lufs=-16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4.0 * music.samples.nbytes

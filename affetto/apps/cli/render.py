@@ -59,8 +59,10 @@ def render(
     common.check_range("--best-of", float(best_of), 1.0, 32.0)
     loaded = load(scene, changes={"size": size, "seed": seed, "reply": reply}, quiet=quiet)
 
+    from affetto.scene.permission import check_consent
     from affetto.scene.planning import plan_scene, words_can_be_read
 
+    check_consent(loaded.scene, loaded.base)
     plan = plan_scene(loaded.scene, loaded.base, reads_words=words_can_be_read())
     if dry_run:
         _print_plan(plan.document(), json=json)
