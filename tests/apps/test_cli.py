@@ -119,7 +119,8 @@ def test_other_failures_have_their_exit_code_too(error, code):
 
 def test_a_terminated_command_cleans_up(tmp_path):
     program = (
-        "import sys, time, typer; from pathlib import Path; from affetto.apps import cli;"
+        "import signal, sys, time, typer; from pathlib import Path; from affetto.apps import cli;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # background shells ignore it
         "from affetto.runtime.files import atomic_path\n"
         "def wait(target: Path):\n"
         "    with atomic_path(target) as temporary:\n"
