@@ -12,7 +12,7 @@ from affetto.scene.model import SOLO, Scene
 from affetto.scene.pictures import Segment, canvas
 from affetto.weights.registry import REGISTRY
 
-FIXED_MIB = 620.0
+FIXED_MIB = 820.0
 """Resident memory of Python, torch and the embedded models before a second of sound is read."""
 
 _SPEECH_RATE = 15.0  # letters a second of spoken text at 160 words a minute
@@ -27,8 +27,8 @@ _SECONDS_A_SECOND = {
 }
 """Processor seconds for each second of the timeline (voice, face and reading: of each speaker's words), measured on two cores."""
 _PIXELS_A_SECOND = 12e6  # of the 3D head, drawn and encoded, one core
-_STEM_MIB = 0.55  # a second of one voice: source, stem, features and curves
-_MIX_MIB = 1.7  # a second of the mix and music, with working copies
+_STEM_MIB = 0.45  # a second of one voice: source, stem, features and curves
+_MIX_MIB = 1.5  # a second of the mix and music, with working copies
 
 MODELS: Mapping[str, tuple[str, ...]] = {
     "voice": ("voice-bank", "voice-embedding", "voice-residual"),
@@ -106,7 +106,7 @@ def plan_scene(scene: Scene, base: Path, *, reads_words: bool) -> Plan:
     memory = FIXED_MIB + seconds * (_STEM_MIB * len(speakers) + _MIX_MIB)
     memory += 30.0 * size[0] * size[1] / 512**2
     if scene.wants("talking", "video") and any(s.portrait for s in scene.speakers.values()):
-        memory += 350.0
+        memory += 180.0
     return Plan(
         seconds=seconds,
         frames=frames,
