@@ -17,7 +17,7 @@ from affetto.runtime.files import atomic_path
 
 SHOTS_PER_PERSON = 6
 NEGATIVES = 0.08
-SHARD = 512
+SHARD = 128
 
 
 def write_shard(path: Path, photographer: Photographer, *, count: int, seed: int) -> None:
@@ -51,16 +51,18 @@ def row_type(size: int) -> np.dtype:
     )
 
 
-def make_shards(folder: Path, *, shards: int, seed: int, size: int = 144) -> list[Path]:
-    """The shards of a folder, missing ones rendered first."""
+def make_shards(
+    folder: Path, *, shards: int, seed: int, size: int = 144, first: int = 0, stride: int = 1
+) -> list[Path]:
+    """The shards of a folder, missing ones rendered first; of `stride` painters each begins at another `first`."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"shard-{index:03d}.npy" for index in range(shards)]
+    paths = {index: folder / f"shard-{index:03d}.npy" for index in range(first, shards, stride)}
     photographer: Photographer | None = None
-    for index, path in enumerate(paths):
+    for index, path in paths.items():
         if not path.exists():
             photographer = photographer or Photographer(HeadModel.load(), size=size)
             write_shard(path, photographer, count=SHARD, seed=seed * 100_003 + index)
-    return paths
+    return list(paths.values())
 
 
 class ShardStore:
@@ -186,7 +188,8 @@ def _developed(
     values = values * drawn(0.7, 1.25, count, 1, 1, 1) * drawn(0.9, 1.1, count, 3, 1, 1) + drawn(
         -0.2, 0.2, count, 1, 1, 1
     )
-    noise = torch.from_numpy(rng.standard_normal((count, 1, side, side), np.float32)).to(values.device)
+    grain = torch.Generator(values.device).manual_seed(int(rng.integers(1 << 31)))
+    noise = torch.randn((count, 1, side, side), generator=grain, device=values.device)
     values = values + noise * drawn(0.0, 0.06, count, 1, 1, 1)
     for index in np.flatnonzero(rng.random(count) < 0.15):
         wide, high = rng.integers(side // 12, side // 3, 2)

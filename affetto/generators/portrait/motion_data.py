@@ -5,6 +5,7 @@ the rules of life between the words; but every session of some eight utterances 
 brow accents, wobble, sway and glances are drawn anew, so that what is to be learnt is a distribution and not one curve.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.ndimage import convolve1d, gaussian_filter1d
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from affetto.acting.adapter import FaceEmotion
 from affetto.acting.expression import LOWER_FACE, Mood, express, hann, mood
@@ -184,12 +186,10 @@ class MotionData:
             self._drawn[index] = random_emotion(_SPAN, np.random.default_rng([self.seed, 4, index]))
         return self._drawn[index]
 
-    def batches(self, windows: int, *, start: int = 0) -> Iterator[MotionBatch]:
-        """Endless batches of an even number of windows."""
-        step = start
-        while True:
-            yield self.batch(windows, np.random.default_rng([self.seed, 5, step]))
-            step += 1
+    def batches(self, windows: int, *, start: int = 0, workers: int = 0) -> Iterator[MotionBatch]:
+        """Endless batches of an even number of windows; `workers` processes draw them ahead, in the same order."""
+        steps = _Steps(self, windows)
+        return iter(DataLoader(steps, batch_size=None, sampler=itertools.count(start), num_workers=workers))
 
     def batch(self, windows: int, rng: np.random.Generator) -> MotionBatch:
         """One draw of `batches`."""
@@ -219,6 +219,16 @@ class MotionData:
         features = emotion.features()[frames]
         closure = session.closure[stretch][frames].astype(np.float32)
         return motion, rows, features, session.style, closure, known, np.array(held)
+
+
+class _Steps(Dataset[MotionBatch]):
+    """The batch of each training step."""
+
+    def __init__(self, data: MotionData, windows: int) -> None:
+        self._data, self._windows = data, windows
+
+    def __getitem__(self, step: int) -> MotionBatch:
+        return self._data.batch(self._windows, np.random.default_rng([self._data.seed, 5, step]))
 
 
 def acted(session: Session, stretch: slice, emotion: FaceEmotion) -> Float[np.ndarray, "row 58"]:

@@ -1,11 +1,12 @@
 """Trains the landmark network on faces that nobody has: `affetto train portrait-landmarks`.
 
-One process draws the pictures into shards, another learns from those that are there by then. Targets are the head's own
+Half the cores draw the pictures into shards, another process learns from those that are there by then. Targets are the head's own
 vertices, so no hand marked them; the loss is the negative log-likelihood of a Laplace distribution whose scale the network
 gives (Kumar et al. 2020, LUVLi, use a Gaussian or Laplacian in the same way).
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,9 +36,10 @@ class LandmarkRecipe:
     """What the training run does; the seconds it may take are asked for separately."""
 
     seconds: float = 4_200.0
-    shards: int = 40
-    first_shards: int = 2  # wait for so many before learning begins
+    shards: int = 160
+    first_shards: int = 4  # wait for so many before learning begins
     batch: int = 32
+    gpu_batch: int = 64
     sides: tuple[tuple[float, int], ...] = (
         (0.0, 64),
         (0.45, 96),
@@ -114,10 +116,18 @@ def train_portrait_landmarks(
     """
     recipe = recipe or LandmarkRecipe()
     where = resolve_device(device)
-    painter = multiprocessing.get_context("spawn").Process(
-        target=make_shards, args=(data,), kwargs={"shards": recipe.shards, "seed": seed}, daemon=True
-    )
-    painter.start()
+    count = max(1, (os.cpu_count() or 2) // 2)
+    painters = [
+        multiprocessing.get_context("spawn").Process(
+            target=make_shards,
+            args=(data,),
+            kwargs={"shards": recipe.shards, "seed": seed, "first": first, "stride": count},
+            daemon=True,
+        )
+        for first in range(count)
+    ]
+    for painter in painters:
+        painter.start()
     try:
         network = LandmarkNet(recipe.config)
         part = output.with_name(f"{output.stem}-part.safetensors")
@@ -128,12 +138,12 @@ def train_portrait_landmarks(
             if progress is not None:
                 progress(event)
     finally:
-        painter.terminate()
-        painter.join()
-    report = measure(network, held_out(data), device=where)
+        for painter in painters:
+            painter.terminate()
+            painter.join()
     _save(output, network, {})
     part.unlink(missing_ok=True)
-    return report
+    return measure(network, held_out(data), device=where)
 
 
 def fit(
@@ -157,6 +167,7 @@ def fit(
     store = ShardStore(data)
     while store.notice() < recipe.first_shards:
         time.sleep(1.0)
+    size = recipe.gpu_batch if device.type == "cuda" else recipe.batch
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.peak_rate, weight_decay=recipe.decay)
     tick, told, losses = time.monotonic(), spent, {}
     begun = step
@@ -164,7 +175,7 @@ def fit(
     while spent < seconds:
         for group in optimiser.param_groups:
             group["lr"] = _rate(spent / seconds, recipe) * min(1.0, (step - begun + 1) / 40)
-        batch = as_batch(store.rows(rng, recipe.batch), _side(spent / seconds, recipe), rng, device)
+        batch = as_batch(store.rows(rng, size), _side(spent / seconds, recipe), rng, device)
         with autocast(device, torch.bfloat16):
             found = network(batch.pictures.contiguous(memory_format=torch.channels_last))
         loss, parts = landmark_loss(found, batch, recipe)
@@ -173,15 +184,18 @@ def fit(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         step += 1
+        if step % 100 == 0:
+            store.notice()
         _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
         losses = {name: 0.95 * losses.get(name, value) + 0.05 * value for name, value in parts.items()}
         now = time.monotonic()
         spent, tick = spent + now - tick, now
         if spent - told > 60.0 or spent >= seconds:
             told = spent
-            shards = store.notice()
             _save(part, average, {"spent": f"{spent:.0f}", "step": str(step)})
-            text = f"step {step}, {shards} shards: " + ", ".join(f"{k} {v:.3f}" for k, v in losses.items())
+            text = f"step {step}, {len(store)} pictures: " + ", ".join(
+                f"{k} {v:.3f}" for k, v in losses.items()
+            )
             yield (
                 ProgressEvent(stage="landmarks", done=round(spent), total=round(seconds), message=text),
                 average.eval(),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -32,6 +33,8 @@ from affetto.speech.clips import read_clips
 from affetto.speech.readings import readings_of
 
 _WINDOWS = 24
+_GPU_WINDOWS = 192
+_WORKERS = max(2, (os.cpu_count() or 2) // 2)  # processes that draw batches for a GPU
 _RENDITIONS = 4
 _SAVE_EVERY_S = 60.0
 _LIVE = 1e-3  # standard deviation below which a channel does not move
@@ -66,7 +69,7 @@ def train_motion(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> PriorScores:
-    """Train the flow for `seconds` of processor time, write `output`, return validation scores.
+    """Train the flow for `seconds` of processor time (by the clock on a GPU), write `output`, return validation scores.
 
     `data` is a folder of readings of speech, or that of the corpora (it holds `speech/emodb`), whose readings are then made
     once in `<output stem>-work/readings` beside `output`; making them does not count. `resume` goes on from `output`.
@@ -118,7 +121,7 @@ def _train(
     gap = LinearGap.of(HeadModel.load())
     trainer = trainer_of(
         fresh, MotionData(build_sessions(students, renditions=_RENDITIONS, seed=seed), seed=seed),
-        gap, seed=seed, device=where,
+        gap, seed=seed, device=where, windows=_GPU_WINDOWS if where.type == "cuda" else _WINDOWS,
     )  # fmt: skip
     if resume and output.exists():
         net, metadata = (load_net if isinstance(trainer.net, MotionNet) else load_vae)(output)
@@ -155,7 +158,7 @@ def sampler_of(net: Network, gap: LinearGap, device: torch.device) -> WindowSamp
 
 
 class MotionTrainer:
-    """Holds a network and the moving average of its weights, and trains for a share of processor time."""
+    """Holds a network and the moving average of its weights, and trains for a share of time."""
 
     def __init__(
         self,
@@ -194,27 +197,30 @@ class MotionTrainer:
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> dict[str, float]:
-        """Run for `seconds` of processor time; returns the smoothed losses at the end."""
+        """Run for `seconds` of processor time, or by the clock on a GPU; returns the smoothed losses at the end."""
+        on_gpu = self.device.type == "cuda"
+        clock = time.monotonic if on_gpu else time.process_time
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
         chance = torch.Generator().manual_seed(1000 * self.seed + self.step)
-        batches = self.data.batches(self.windows, start=self.step)
+        batches = self.data.batches(self.windows, start=self.step, workers=_WORKERS if on_gpu else 0)
         recent: dict[str, float] = {}
-        began, saved = time.process_time(), 0.0
+        began, saved = clock(), 0.0
         warm = self.step + 30
-        while (elapsed := time.process_time() - began) < seconds:
+        while (elapsed := clock() - began) < seconds:
             done = elapsed / seconds
             for group in optimiser.param_groups:
                 group["lr"] = rate * min(1.0, 1.0 - (warm - self.step) / 31) * (0.02 + 0.98 * _cosine(done))
             with autocast(self.device, torch.bfloat16 if done < 0.9 else torch.float32):
                 losses = self.losses(self.net, next(batches).to(self.device), chance)
             optimiser.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()
+            parts = torch.stack(list(losses.values()))
+            parts.sum().backward()
             nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             optimiser.step()
             self.step += 1
             self._follow(min(0.998, self.step / (self.step + 20)))
-            for name, value in losses.items():
-                recent[name] = 0.98 * recent.get(name, float(value.detach())) + 0.02 * float(value.detach())
+            for name, value in zip(losses, map(float, parts.detach().cpu()), strict=True):
+                recent[name] = 0.98 * recent.get(name, value) + 0.02 * value
             if cancel is not None:
                 cancel.check()
             if checkpoint is not None and elapsed > saved + _SAVE_EVERY_S:
