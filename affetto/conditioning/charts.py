@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize
 
 from affetto.conditioning.lexicon import CORRELATIONS, LEXICON, Number, lookup, read_data
 from affetto.runtime.errors import UsageError
@@ -98,6 +97,7 @@ class Chart:
         start = np.clip(share @ self.mean[rows], -1, 1)
         if not refine:
             return start
+        from scipy.optimize import minimize  # scipy takes longer to import than the rest of this room
 
         def cost(point: np.ndarray) -> float:
             with np.errstate(divide="ignore"):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
 
 from affetto.conditioning.lexicon import Number
 from affetto.runtime.errors import UsageError
@@ -162,6 +161,8 @@ def smooth_noise(
 
     White noise through a Gaussian filter of length_s / sqrt(2) has exactly this covariance, at any number of frames.
     """
+    from scipy.ndimage import gaussian_filter1d  # scipy takes longer to import than the rest of this room
+
     sigma = max(length_s * fps / np.sqrt(2), 1e-3)
     margin = int(np.ceil(5 * sigma))
     white = np.random.default_rng(seed).standard_normal((frames + 2 * margin, channels))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
-from scipy.ndimage import gaussian_filter1d
 
 from affetto.conditioning.batch import EmotionBatch
 from affetto.conditioning.emotion import Emotion
@@ -292,6 +291,8 @@ class EmotionTrack:
         """The course after a Gaussian filter of `sigma` seconds, with a keyframe per frame at `fps`."""
         if sigma <= 0:
             return self
+        from scipy.ndimage import gaussian_filter1d  # scipy takes longer to import than the rest of this room
+
         return self._filtered(
             fps, lambda values: gaussian_filter1d(values, sigma * fps, axis=0, mode="nearest")
         )

@@ -16,9 +16,6 @@ from affetto.media.audio import probe_audio
 from affetto.media.files import checked_size
 from affetto.provenance.consent import settle_consent
 from affetto.runtime.errors import AffettoError
-from affetto.scene.loading import load_scene
-from affetto.scene.planning import plan_scene
-from affetto.scene.recipe import input_files
 from affetto.weights.registry import REGISTRY
 from affetto.weights.store import file_state
 
@@ -164,6 +161,9 @@ def _media_seconds(spec: JobSpec) -> float:
     if isinstance(spec, MusicJob):
         return spec.seconds or (2.0 * spec.bars if spec.bars else _DEFAULT_MUSIC_S)
     if isinstance(spec, RenderJob):
+        from affetto.scene.loading import load_scene  # a scene's libraries take a second to import
+        from affetto.scene.planning import plan_scene
+
         loaded = load_scene(spec.scene)
         return plan_scene(loaded.scene, loaded.base, reads_words=True).seconds
     return 0.0
@@ -173,6 +173,9 @@ def _inputs(spec: JobSpec) -> Iterator[tuple[str, Path]]:
     """Every file that a job reads, those that a scene names among them."""
     yield from spec.files()
     if isinstance(spec, RenderJob):
+        from affetto.scene.loading import load_scene
+        from affetto.scene.recipe import input_files
+
         loaded = load_scene(spec.scene)
         for name in input_files(loaded.scene):
             yield name, loaded.base / name

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from affetto.apps.batch.worker import Maker
+from affetto.apps.studio.starting import quick_start
 from affetto.runtime.errors import MissingResourceError, UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -104,7 +104,7 @@ def open_studio(
     dtype: str = "auto",
     mcp: bool = False,
     browser: bool = False,
-    workshop: "Callable[..., Maker] | None" = None,
+    workshop: Callable[..., Any] | None = None,
 ) -> OpenStudio:
     """Start the studio over the folder `home`; returns once it answers. `workshop` opens what makes the outputs.
 
@@ -115,38 +115,55 @@ def open_studio(
     home = home.expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True)
     prepare_environment(home)
+    with quick_start():
+        desk = _desk(home, workers=workers, device=device, dtype=dtype, workshop=workshop)
+        try:
+            url, page = _launched(home, desk, address=address, port=port, keeper=keeper, mcp=mcp, browser=browser)
+        except BaseException:
+            desk.close()
+            raise
+    return OpenStudio(url, page, desk)
+
+
+def _desk(home: Path, **options: Any) -> Any:
+    """The desk that works on the jobs of `home`, once gradio is known to be here."""
     try:
-        import gradio as gr
+        import gradio  # noqa: F401
     except ImportError as error:
         raise MissingResourceError("the studio needs gradio: run pip install 'affetto[studio]'") from error
     from affetto.apps.studio.desk import JobDesk
-    from affetto.apps.studio.look import theme
-    from affetto.apps.studio.page import Page
-    from affetto.apps.studio.session import Studio
-    from affetto.apps.studio.widgets import ASSETS, head
     from affetto.provenance.certificates import signing_identity
     from affetto.provenance.manifests import can_sign
 
     if can_sign():
         signing_identity()  # made at the first run: from now on what is rendered is signed
 
+    return JobDesk(home, **options)
+
+
+def _launched(
+    home: Path, desk: Any, *, address: str, port: int | None, keeper: Doorkeeper | None, mcp: bool, browser: bool
+) -> tuple[str, Any]:
+    """The page's address, and the page, served."""
+    import gradio as gr
+
+    from affetto.apps.studio.look import theme
+    from affetto.apps.studio.page import Page
+    from affetto.apps.studio.session import Studio
+    from affetto.apps.studio.widgets import ASSETS, head
+
     empty = home / "empty"  # Gradio serves its working folder: there must be nothing in it
     empty.mkdir(exist_ok=True)
     os.chdir(empty)
     gr.set_static_paths([str(ASSETS)])
-    desk = JobDesk(home, workers=workers, device=device, dtype=dtype, workshop=workshop)
-    try:
-        page = Page(Studio(home=home, desk=desk)).build()
-        page.queue(max_size=64, default_concurrency_limit=8)
-        _, url, _ = page.launch(
-            server_name=address, server_port=port, auth=keeper, share=False, quiet=True, inbrowser=browser,
-            prevent_thread_lock=True, show_error=False, max_file_size=MAX_UPLOAD, enable_monitoring=False, run_history=False,
-            allowed_paths=[str(home / "projects"), str(home / "singles"), str(home / "batch"), str(home / "exports")],
-            blocked_paths=[str(home / ".affetto")], state_session_capacity=200, ssr_mode=False, mcp_server=mcp,
-            css_paths=[str(ASSETS / "studio.css")], head=head(), footer_links=["api"],
-            theme=theme(),
-        )  # fmt: skip
-    except BaseException:
-        desk.close()
-        raise
-    return OpenStudio(url, page, desk)
+    page = Page(Studio(home=home, desk=desk)).build()
+    page.queue(max_size=64, default_concurrency_limit=8)
+    _, url, _ = page.launch(
+        server_name=address, server_port=port, auth=keeper, share=False, quiet=True, inbrowser=browser,
+        prevent_thread_lock=True, show_error=False, max_file_size=MAX_UPLOAD, enable_monitoring=False, run_history=False,
+        allowed_paths=[str(home / "projects"), str(home / "singles"), str(home / "batch"), str(home / "exports")],
+        blocked_paths=[str(home / ".affetto")], state_session_capacity=200, ssr_mode=False, mcp_server=mcp,
+        css_paths=[str(ASSETS / "studio.css")], head=head(), footer_links=["api"],
+        theme=theme(),
+    )  # fmt: skip
+    return url, page
