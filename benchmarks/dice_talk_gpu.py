@@ -6,7 +6,7 @@ decodes the padding too and keeps all pictures; fp16 on a GPU, torch's default a
 the same weights: the parity recipe's when AFFETTO_PARITY_DIR names its folder and --recipe is given, else seeded ones of
 the same spread. Without a GPU: operations and memory by accounting, and --tiny to see that both paths agree.
 
-python benchmarks/dice_talk_gpu.py [--device cuda] [--steps 3] [--seconds 2] [--tiny] [--account] [--recipe] [--json FILE]
+python benchmarks/dice_talk_gpu.py [--device cuda] [--steps 3] [--seconds 2] [--tiny] [--account | --runs] [--recipe] [--json FILE]
 """
 
 import argparse
@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import platform
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -129,7 +130,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     report: dict[str, Any] = {"machine": machine(device), "asked": vars(asked)}
-    if not asked.tiny:
+    if not (asked.tiny or asked.runs):
         report["account"] = account_real(asked)
         show_account(report["account"])
     if not asked.account:
@@ -152,6 +153,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--account", action="store_true", help="only count operations and memory")
+    parser.add_argument("--runs", action="store_true", help="only run, do not count")
     parser.add_argument(
         "--recipe", action="store_true", help="weights of the parity recipe (a minute of numpy)"
     )
@@ -370,6 +372,8 @@ def measure(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
             continue
         if device.type == "cuda":
             found[name]["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        told = {key: value for key, value in found[name].items() if key != "latents"}
+        print(f"{name}: {told}", file=sys.stderr, flush=True)
     reference = found["plain"].get("latents")
     for result in found.values():
         latents = result.pop("latents", None)

@@ -1,5 +1,6 @@
 """What the voice tells apart from its words: level-free log-mels, pitch and their statistics."""
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -10,6 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from affetto.media.mel import MelSpec, log_mel
+
+_DECIBELS = 10.0 / math.log(10.0)  # in a neper of power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +103,12 @@ def frame_features(
         samples = torch.where(peak > 1e-4, samples / peak.clamp_min(1e-4), torch.zeros_like(samples))
         mels = log_mel(samples, spec.mel)
         total = torch.logsumexp(mels, dim=1)
-        active = active_frames(10.0 * total / torch.log(torch.tensor(10.0)))
+        active = active_frames(total * _DECIBELS)
         weight = active.float()
         count = weight.sum(-1, keepdim=True).clamp_min(1.0)
         # the level is the power mean: pauses hardly change it
         level = torch.log((total.exp() * weight).sum(-1, keepdim=True) / count + 1e-10)
-        depth = spec.range_db * torch.log(torch.tensor(10.0)) / 10.0
+        depth = spec.range_db / _DECIBELS
         energy = (total - level).clamp_min(-depth)
         bands = (mels - level[:, None]).clamp_min(-depth)
         octaves, strength = pitch(samples, spec)
