@@ -65,6 +65,7 @@ def prepare_environment(home: Path) -> None:
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "GRADIO_TEMP_DIR": str(temporary),
+            "MPLBACKEND": "agg",  # Gradio asks for it around every event: else a window system is looked for
         }
     )
 
@@ -118,7 +119,9 @@ def open_studio(
     with quick_start():
         desk = _desk(home, workers=workers, device=device, dtype=dtype, workshop=workshop)
         try:
-            url, page = _launched(home, desk, address=address, port=port, keeper=keeper, mcp=mcp, browser=browser)
+            url, page = _launched(
+                home, desk, address=address, port=port, keeper=keeper, mcp=mcp, browser=browser
+            )
         except BaseException:
             desk.close()
             raise
@@ -142,7 +145,14 @@ def _desk(home: Path, **options: Any) -> Any:
 
 
 def _launched(
-    home: Path, desk: Any, *, address: str, port: int | None, keeper: Doorkeeper | None, mcp: bool, browser: bool
+    home: Path,
+    desk: Any,
+    *,
+    address: str,
+    port: int | None,
+    keeper: Doorkeeper | None,
+    mcp: bool,
+    browser: bool,
 ) -> tuple[str, Any]:
     """The page's address, and the page, served."""
     import gradio as gr

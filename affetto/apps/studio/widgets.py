@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("common.js", "viewer.js", "timeline.js", "stage.js", "jobs.js", "library.js", "health.js")
+SCRIPTS = ("common.js", "timeline.js", "stage.js", "jobs.js", "library.js", "health.js")
 
 
 def head() -> str:
-    """What the page's head loads: our scripts, from this server."""
+    """What the page's head loads: our scripts, from this server; the 3D viewer comes when there is something to view."""
     return "".join(
         f'<script src="/gradio_api/file={(ASSETS / name).as_posix()}"></script>' for name in SCRIPTS
     )

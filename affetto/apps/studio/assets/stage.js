@@ -3,6 +3,10 @@ window.AffettoStage = (() => {
   "use strict";
   const { make, color, clamp, clock, crisp, time, mount } = Affetto;
   const SPEEDS = [0.25, 0.5, 1, 1.5, 2];
+  const VIEWER = document.currentScript.src.replace("stage.js", "viewer.js");
+  let fetched = null;
+  // The 3D viewer is large: it is fetched with the first head.
+  const viewerScript = () => (fetched = fetched || new Promise((done, failed) => document.head.append(make("script", { src: VIEWER, onload: () => done(window.AffettoViewer), onerror: () => { fetched = null; failed(new Error("no viewer")); } }))));
 
   function build(root, api) {
     let value = {}, shown = "", media = null, viewer = null, duration = 0, frame = 0, free = null, speed = 1, fps = 25;
@@ -39,10 +43,7 @@ window.AffettoStage = (() => {
       if (value.glb) {
         const canvas = make("canvas", { "aria-label": "3D head: drag to turn it" });
         views.append(make("div", { class: "st-view" }, canvas, make("b", { text: "3D head" })));
-        try {
-          viewer = AffettoViewer.open(canvas);
-          viewer.load(value.glb).then(() => { root.dataset.head = "ready"; viewer && viewer.show(time.seconds); }, () => { root.dataset.head = "failed"; });
-        } catch (error) { canvas.replaceWith(make("p", { class: "st-empty", text: "This browser shows no 3D (WebGL is off)." })); }
+        showHead(canvas, value.glb);
       }
       if (!value.video && !value.glb) views.append(make("div", { class: "st-empty" }, make("div", {}, make("strong", { text: value.audio ? "Ready to direct" : "Bring a voice" }), make("span", { text: value.audio ? "Shape the emotion below, then press Render." : "Record or upload speech on the right, or load the example." }))));
       front.hidden = !value.glb;
@@ -52,6 +53,19 @@ window.AffettoStage = (() => {
         media.currentTime = 0;
       }
       time.tell(0, "stage");
+    }
+    async function showHead(canvas, glb) {
+      try {
+        const { open } = await viewerScript();
+        if (!canvas.isConnected) return;
+        const opened = viewer = open(canvas);
+        await opened.load(glb);
+        root.dataset.head = "ready";
+        opened.show(time.seconds);
+      } catch (error) {
+        root.dataset.head = "failed";
+        if (canvas.isConnected) canvas.replaceWith(make("p", { class: "st-empty", text: "The head cannot be shown here: is WebGL off in this browser?" }));
+      }
     }
     const playing = () => (media ? !media.paused : free !== null);
     function toggle() { playing() ? pause() : start(); }
