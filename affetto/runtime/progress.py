@@ -2,19 +2,24 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from affetto.runtime.errors import CancelledError
+
+Preview = Callable[[], dict[str, Any]]
+"""Makes what there is to see or hear so far (see `affetto.media.previews`); only who shows it calls it, at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressEvent:
-    """One step of a stage: `done` of `total` units (total 0 when unknown)."""
+    """One step of a stage: `done` of `total` units (total 0 when unknown), and perhaps a way to see how it looks."""
 
     stage: str
     done: int
     total: int
     message: str = ""
+    preview: Preview | None = field(default=None, compare=False, repr=False)
 
     @property
     def fraction(self) -> float | None:

@@ -1,7 +1,7 @@
 """`Director`: a scene in, everything it asks for out, all from one emotion track and in sync."""
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from affetto.generators.music.pipeline import MusicPiece
 from affetto.generators.music.synth import render as render_score
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio
+from affetto.media.previews import curves_preview, notes_preview, sound_preview
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback
@@ -106,9 +107,13 @@ class Director:
         for index, line in enumerate(self.lines):
             watch("voice", index, len(self.lines))
             spoken.append(self._speak(line, index, chosen, watch))
-        watch("voice", len(self.lines), len(self.lines))
+            heard = spoken[-1].audio
+            watch("voice", index + 1, len(self.lines), partial(sound_preview, heard.samples, heard.rate))
         timeline = lay_out(self.scene, spoken)
-        curves = {name: self._play(timeline, name, chosen, watch) for name in timeline.speakers}
+        curves: dict[str, FaceCurves] = {}
+        for name in timeline.speakers:
+            curves[name] = self._play(timeline, name, chosen, watch)
+            watch("face", len(curves), len(timeline.speakers), partial(curves_preview, curves[name]))
         piece, music = self._compose(timeline, chosen, watch)
         watch("mix", 0, 1)
         stems = {
@@ -129,7 +134,7 @@ class Director:
             ducking_db=bed.ducking_db if bed is not None else 0.0,
             lufs=self.scene.loudness,
         )
-        watch("mix", 1, 1)
+        watch("mix", 1, 1, partial(sound_preview, mixed.samples, mixed.rate))
         self._performance = Performance(
             timeline=timeline,
             stems=stems,
@@ -213,7 +218,7 @@ class Director:
         if len(pieces) > 1 and self._judge is not None:
             best = int(np.argmax([self._judge.music(piece.score, timeline.music) for piece in pieces]))
             chosen["music"] = self._seed("music", self.scene.seed) + 1009 * best
-        watch("instruments", 0, 1)
+        watch("instruments", 0, 1, partial(notes_preview, pieces[best].score.timed_notes()))
         sound = render_score(pieces[best].score, rate=mixing.RATE)
         watch("instruments", 1, 1)
         return pieces[best], sound

@@ -13,7 +13,7 @@ from affetto.generators.music.pipeline import MusicPiece
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio
 from affetto.media.midi import Score
-from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+from affetto.runtime.progress import CancelToken, Preview, ProgressCallback, ProgressEvent
 from affetto.scene import mixing, sync
 from affetto.scene.model import Scene
 from affetto.scene.timeline import Timeline
@@ -99,9 +99,9 @@ class Watch:
     def __init__(self, callback: ProgressCallback | None, cancel: CancelToken | None) -> None:
         self.callback, self.cancel = callback, cancel
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, preview: Preview | None = None) -> None:
         """Tell that a stage is at `done` of `total`; raises CancelledError when stopping was asked for."""
         if self.cancel is not None:
             self.cancel.check()
         if self.callback is not None:
-            self.callback(ProgressEvent(stage=stage, done=done, total=total))
+            self.callback(ProgressEvent(stage=stage, done=done, total=total, preview=preview))

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 from affetto.media.animation.files import save_curves
 from affetto.media.audio import Audio
 from affetto.media.midi import save_midi
+from affetto.media.previews import picture_preview
 from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio
 from affetto.scene.edit_lists import MediaFiles, write_edit_lists
@@ -145,8 +147,12 @@ def _videos(
                     shown[kind].append(frame)
             if "video" in writers:
                 writers["video"](np.concatenate(together, axis=1))
-            watch("pictures", index + 1, total)
+            watch("pictures", index + 1, total, partial(_side_by_side, together))
     return [folder / f"{name}.mp4" for name in files], shown
+
+
+def _side_by_side(together: tuple[Frame, ...]) -> dict[str, Any]:
+    return picture_preview(np.concatenate(together, axis=1))
 
 
 def _single_frames(

@@ -66,6 +66,11 @@ def test_every_output_that_is_asked_for_is_there(rendered):
             "timeline.otio", "emotion.csv", "sheet.png", "sync.json", "recipe.json"} <= names  # fmt: skip
     assert all(path.stat().st_size > 60 for path in made.files)
     assert {event.stage for event in events} >= {"voice", "mix", "sync", "pictures"}
+    looks = {event.stage: event.preview() for event in events if event.preview is not None}
+    assert {stage: next(iter(look)) for stage, look in looks.items()}.items() >= {
+        "voice": "peaks", "face": "curves", "motion": "curves", "compose": "notes", "instruments": "notes", "mix": "peaks",
+        "pictures": "picture",
+    }.items()  # fmt: skip
     planned = Director(made.folder.parent / "scene.json").plan()
     assert set(planned.outputs) == names
 

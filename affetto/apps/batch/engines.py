@@ -101,6 +101,7 @@ class Workshop:
             spec.audio,
             spec.emotion,
             face=spec.face,
+            landmarks=_marks(spec),
             motion=spec.motion,
             options=TalkOptions(seed=seed, **options),
             callback_on_step_end=progress,
@@ -121,6 +122,17 @@ class Workshop:
         Director(scene, device=self._where["device"], dtype=self._where["dtype"]).render(
             target.parent, overwrite=True, callback=progress, cancel=cancel
         )
+
+
+def _marks(spec: TalkJob) -> Any:
+    """The points of the face that a job gives, or None: they are found."""
+    if spec.landmarks is None:
+        return None
+    from affetto.generators.portrait.landmark_files import read_landmarks
+    from affetto.media.image import load_image
+
+    height, width = load_image(spec.portrait).shape[:2]
+    return read_landmarks(spec.landmarks, (width, height))
 
 
 def recipe_path(target: Path) -> Path:

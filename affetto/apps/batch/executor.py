@@ -63,7 +63,7 @@ class LocalExecutor:
     """Persistent worker processes on this machine, one for each of `devices`; a dead one is replaced.
 
     Several workers may share a device by naming it several times. `workshop` opens what makes the outputs in each, by
-    default the generators.
+    default the generators. With `previews` their events tell how each stage looks.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class LocalExecutor:
         *,
         dtype: str = "auto",
         workshop: Callable[..., Maker] | None = None,
+        previews: bool = False,
     ) -> None:
         self._workshop = workshop
+        self._previews = previews
         self._context = multiprocessing.get_context("spawn")
         self._dtype = dtype
         self._threads = max(1, (os.cpu_count() or 1) // len(devices))
@@ -130,6 +132,7 @@ class LocalExecutor:
             "device": device,
             "dtype": self._dtype,
             "threads": self._threads,
+            "previews": self._previews,
         }
         process = self._context.Process(target=serve, args=(theirs,), kwargs=options, daemon=True)
         process.start()

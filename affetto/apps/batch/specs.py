@@ -120,13 +120,14 @@ class MusicJob(JobSpec):
 class TalkJob(JobSpec):
     """A photo that speaks (`affetto talk`)."""
 
-    FILES = ("portrait", "audio", "motion")
+    FILES = ("portrait", "audio", "motion", "landmarks")
     SUFFIXES = (".mp4", ".mov", ".csv", ".json", ".npz", ".glb")
 
     generator: Literal["talk"]
     portrait: Path
     audio: Path
     motion: Path | None = None
+    landmarks: Path | None = None
     face: Annotated[int, Field(ge=1, le=99)] | None = None
     fps: Annotated[float, Field(ge=10.0, le=60.0)] = 25.0
     size: Annotated[int, Field(ge=256, le=1080)] | None = None

@@ -15,7 +15,7 @@ from affetto.runtime.errors import CancelledError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 BEAT_S = 1.0
-_PROGRESS_S = 0.2
+_PROGRESS_S, _PREVIEW_S = 0.2, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class JobEvent:
     file: dict[str, Any] | None = None
     error: str = ""
     exit_code: int = 0
+    preview: dict[str, Any] | None = None  # what the stage looks or sounds like so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,17 @@ class Maker(Protocol):
 
 
 def serve(
-    pipe: Connection, *, workshop: "Callable[..., Maker] | None", device: str, dtype: str, threads: int
+    pipe: Connection,
+    *,
+    workshop: "Callable[..., Maker] | None",
+    device: str,
+    dtype: str,
+    threads: int,
+    previews: bool = False,
 ) -> None:
     """Work on `Order`s from `pipe` until it closes or None arrives; "cancel" stops the current one.
 
-    `workshop` opens what makes the outputs, by default `engines.Workshop`.
+    `workshop` opens what makes the outputs, by default `engines.Workshop`; with `previews` its events tell how stages look.
 
     Sends `JobEvent`s, and a float (the clock) every second as a sign of life.
     """
@@ -76,7 +83,7 @@ def serve(
     maker = workshop(device=device, dtype=dtype)
     while (order := orders.get()) is not None:
         token = tokens.setdefault("current", CancelToken())
-        line.send(worked(order, maker, line.send, token))
+        line.send(worked(order, maker, line.send, token, previews=previews))
         tokens.pop("current", None)
 
 
@@ -116,19 +123,33 @@ def _beat(line: _Line) -> None:
         time.sleep(BEAT_S)
 
 
-def worked(order: Order, workshop: Maker, report: Callable[[JobEvent], None], token: CancelToken) -> JobEvent:
-    """How one job ended; `report` hears where it is, at most five times a second."""
+def worked(
+    order: Order,
+    workshop: Maker,
+    report: Callable[[JobEvent], None],
+    token: CancelToken,
+    *,
+    previews: bool = False,
+) -> JobEvent:
+    """How one job ended; `report` hears where it is, at most five times a second, and sees each stage once a second."""
     from affetto.apps.cli import explain
 
     output = order.job.spec.output
-    last = 0.0
+    last, seen, stage = 0.0, 0.0, ""
 
     def progress(event: ProgressEvent) -> None:
-        nonlocal last
+        nonlocal last, seen, stage
         token.check()
-        if time.monotonic() - last >= _PROGRESS_S:
-            last = time.monotonic()
-            report(JobEvent(kind="progress", output=output, stage=event.stage, fraction=event.fraction))
+        now, look = time.monotonic(), None
+        if previews and event.preview is not None and (event.stage != stage or now - seen >= _PREVIEW_S):
+            look, seen, stage = event.preview(), now, event.stage
+        if look is not None or now - last >= _PROGRESS_S:
+            last = now
+            report(
+                JobEvent(
+                    kind="progress", output=output, stage=event.stage, fraction=event.fraction, preview=look
+                )
+            )
 
     try:
         file = workshop.make(order.job, order.target, progress=progress, cancel=token)

@@ -12,7 +12,7 @@ from affetto.apps.batch.plan import PlannedJob, cost_key, estimated_cost, plan_j
 from affetto.apps.batch.runner import STORE_NAME, Runner, RunPolicy, folder_lock, prepare, state_folder
 from affetto.apps.batch.specs import JOB
 from affetto.apps.batch.store import JobRow, JobStore
-from affetto.apps.batch.worker import Maker
+from affetto.apps.batch.worker import JobEvent, Maker
 from affetto.runtime.progress import CancelToken
 from affetto.weights.store import sha256_of
 
@@ -35,9 +35,15 @@ class JobDesk:
         self._local = threading.local()
         self._path = state_folder(home) / STORE_NAME
         prepare(self.store, home)
+        self._looks: dict[str, dict[str, Any]] = {}  # of running jobs: stage -> how it looks
         self._stop = CancelToken()
         self._wake = threading.Event()
-        self._executor_options = {"devices": [device] * workers, "dtype": dtype, "workshop": workshop}
+        self._executor_options = {
+            "devices": [device] * workers,
+            "dtype": dtype,
+            "workshop": workshop,
+            "previews": True,
+        }
         self._thread = threading.Thread(target=self._work, name="studio-jobs", daemon=True)
         self._thread.start()
 
@@ -114,14 +120,21 @@ class JobDesk:
             return
         executor = LocalExecutor(**self._executor_options)
         try:
-            Runner(self.store, self.home, executor, policy=RunPolicy(breaker=10**9)).run(
-                stop=self._stop, forever=True
+            runner = Runner(
+                self.store, self.home, executor, policy=RunPolicy(breaker=10**9), watch=self._watched
             )
+            runner.run(stop=self._stop, forever=True)
         finally:
             executor.close()
 
-    @staticmethod
-    def _shown(row: JobRow, costs: dict[str, float]) -> dict[str, Any]:
+    def _watched(self, event: JobEvent) -> None:
+        """Keep the newest look of each stage while a job runs."""
+        if event.kind != "progress":
+            self._looks.pop(event.output, None)
+        elif event.preview is not None:
+            self._looks.setdefault(event.output, {})[event.stage] = event.preview
+
+    def _shown(self, row: JobRow, costs: dict[str, float]) -> dict[str, Any]:
         eta = None
         if row.state == "running" and row.started is not None:
             cost = costs.get(cost_key(row.job.spec), estimated_cost(row.job.spec))
@@ -130,6 +143,7 @@ class JobDesk:
         return {
             "output": row.output, "name": row.name, "kind": row.job.spec.kind, "state": row.state, "stage": row.stage,
             "fraction": row.fraction, "eta": eta, "seconds": row.seconds, "error": row.error,
+            "looks": [{"stage": stage} | look for stage, look in list(self._looks.get(row.output, {}).items())],
         }  # fmt: skip
 
 

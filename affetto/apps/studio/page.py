@@ -186,9 +186,7 @@ class Page:
             self.projects, self.title, self.speech, self.portrait, self.words, self.language, self.convert, self.music,
             self.key, self.size, self.seed, self.locked, self.timeline, self.stage, self.consent_box,
         ]  # fmt: skip
-        page.load(
-            told(self.on_load), [self.name], [self.name, *fields], show_progress="hidden", queue=False
-        )
+        page.load(told(self.on_load), [self.name], [self.name, *fields], show_progress="hidden", queue=False)
         self.projects.input(told(self.on_open), [self.projects], [self.name, *fields], show_progress="hidden")
         self.new.click(told(self.on_new), None, [self.name, *fields], show_progress="hidden")
         simple = {

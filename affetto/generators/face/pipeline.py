@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -21,6 +22,7 @@ from affetto.head.render import open_renderer, render_curves
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_curves
 from affetto.media.audio import Audio, load_audio, stream_audio
+from affetto.media.previews import curves_preview, picture_preview
 from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import marked_video
 from affetto.runtime.device import resolve_device, resolve_dtype
@@ -119,7 +121,12 @@ class FaceAnimation:
                         cancel.check()
                     write(frame)
                     if progress is not None:
-                        progress(ProgressEvent(stage="render", done=index + 1, total=len(self.curves)))
+                        look = partial(picture_preview, frame)
+                        progress(
+                            ProgressEvent(
+                                stage="render", done=index + 1, total=len(self.curves), preview=look
+                            )
+                        )
         finally:
             renderer.close()
         return path
@@ -296,5 +303,7 @@ def watched(
             cancel.check()
         done += len(piece)
         if callback is not None:
-            callback(ProgressEvent(stage="motion", done=done, total=total))
+            callback(
+                ProgressEvent(stage="motion", done=done, total=total, preview=partial(curves_preview, piece))
+            )
         yield piece

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -20,6 +22,7 @@ from affetto.generators.music.grammar import (
 from affetto.generators.music.harmony import chord_classes_of, scale_classes
 from affetto.generators.music.judging import Judge
 from affetto.generators.music.sampling import BarTable, BarWriter, SamplingOptions
+from affetto.media.previews import notes_preview
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 from affetto.tokenizers.chords import chord_root
 from affetto.tokenizers.vocabulary import chord_id, transposed_chords
@@ -118,10 +121,18 @@ class Composer:
                 cancel.check()
             work.write(first, last)
             if progress is not None:
-                progress(ProgressEvent(stage="compose", done=last, total=len(plan.bars)))
+                look = partial(_written, plan, work.bars, last)
+                progress(ProgressEvent(stage="compose", done=last, total=len(plan.bars), preview=look))
         return Composition(
             bars=[work.bars[index] for index in range(len(plan.bars))], written=work.written, words=work.words
         )
+
+
+def _written(plan: MusicPlan, bars: Mapping[int, np.ndarray], count: int) -> dict[str, Any]:
+    """The notes of the first bars, at the mean tempo of the plan."""
+    rows = note_rows([bars[index] for index in range(count)], plan.steps)
+    sixteenth = 15.0 / float(np.mean([bar.bpm for bar in plan.bars]))
+    return notes_preview(rows[:, :4] * [sixteenth, sixteenth, 1.0, 1.0])
 
 
 def _runs(plan: MusicPlan, forced: Forced) -> list[tuple[int, int]]:

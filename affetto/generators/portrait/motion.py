@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from affetto.generators.portrait.motion_weights import WEIGHTS, load_net
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio, load_audio, stream_audio
+from affetto.media.previews import curves_preview
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -141,7 +143,8 @@ class MotionGenerator:
             pieces.append(piece)
             done += len(piece)
             if callback is not None:
-                callback(ProgressEvent(stage="motion", done=min(done, total), total=total))
+                look = partial(curves_preview, piece)
+                callback(ProgressEvent(stage="motion", done=min(done, total), total=total, preview=look))
         return join(pieces, fps)
 
     def stream(

@@ -4,6 +4,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from jaxtyping import UInt8
 from affetto.media.alpha_video import AlphaVideoWriter
 from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_curves
 from affetto.media.image import png_bytes
+from affetto.media.previews import picture_preview
 from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import marked_frame, marked_video
 from affetto.runtime.errors import UsageError
@@ -114,7 +116,8 @@ def _watched(
             cancel.check()
         yield frame
         if progress is not None:
-            progress(ProgressEvent(stage="render", done=index + 1, total=total))
+            look = partial(picture_preview, frame)
+            progress(ProgressEvent(stage="render", done=index + 1, total=total, preview=look))
 
 
 def _size(frame: Frame) -> tuple[int, int]:

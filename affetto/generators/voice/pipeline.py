@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from affetto.conditioning.encoders.voice_embedding import VoiceEmbedder
 from affetto.conditioning.track import EmotionTrack, as_track
 from affetto.generators.voice.adapter import VoiceCourse
 from affetto.generators.voice.bank import VoiceBank
-from affetto.generators.voice.controls import ControlResidual, VoiceControls, analyse
+from affetto.generators.voice.controls import CONTROL_FPS, ControlResidual, VoiceControls, analyse
 from affetto.generators.voice.guide import Guide, VoiceOptions, felt_already
 from affetto.generators.voice.loudness import settled
 from affetto.generators.voice.pieces import (
@@ -30,6 +31,7 @@ from affetto.generators.voice.speaker import SpeakerStatistics, speaker_statisti
 from affetto.generators.voice.stream import BLOCK_S, VoicePiece, VoiceStream, split_blocks
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio, load_audio, probe_audio, save_audio, stream_channels
+from affetto.media.previews import lines_preview
 from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import save_marked_audio
 from affetto.runtime.device import resolve_device, resolve_dtype
@@ -203,7 +205,10 @@ class VoiceConverter:
                     cancel.check()
                 rows.append(guide.rows(controls, course, speaker, window))
                 if callback_on_step_end is not None:
-                    callback_on_step_end(ProgressEvent(stage="flow", done=len(rows), total=len(pieces)))
+                    look = partial(_course_of, rows)
+                    callback_on_step_end(
+                        ProgressEvent(stage="flow", done=len(rows), total=len(pieces), preview=look)
+                    )
             residual = ControlResidual.from_stack(np.concatenate(rows))
         return VoicePlan(
             audio=speech,
@@ -262,6 +267,13 @@ class VoiceConverter:
         if bank is None:
             return self._bank
         return bank if isinstance(bank, VoiceBank) else VoiceBank.from_pretrained(str(bank))
+
+
+def _course_of(rows: list[np.ndarray]) -> dict[str, Any]:
+    """Melody (an octave up or down) and loudness (12 dB) as they are being changed, 0.5 where they stay."""
+    changed = ControlResidual.from_stack(np.concatenate(rows))
+    lines = {"pitch": 0.5 + changed.pitch / 24.0, "energy": 0.5 + changed.energy / 24.0}
+    return lines_preview(lines, len(changed) / CONTROL_FPS)
 
 
 def _warnings(audio: Audio, course: VoiceCourse) -> tuple[str, ...]:

@@ -143,17 +143,17 @@ def test_killed_again_and_again_nothing_is_lost_doubled_or_half_written(store, t
     script = tmp_path / "run.py"
     script.write_text(KILLED)
     kills = 0
-    for pause in (1.2, 1.5, 0.9, 1.3):
+    for written in (5, 20, 35, 50):
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         process = subprocess.Popen(
             [sys.executable, str(script), str(tmp_path)], env=environment, start_new_session=True
         )
-        try:
-            process.wait(timeout=pause)
-        except subprocess.TimeoutExpired:
+        while process.poll() is None and len(list(tmp_path.glob("*.mid"))) < written:
+            time.sleep(0.005)
+        kills += process.poll() is None
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
+        process.wait()
     assert kills >= 2
     prepare(store, tmp_path, verify=True)
     work(store, tmp_path)
