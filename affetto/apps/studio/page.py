@@ -1,5 +1,6 @@
 """The page: the stage with its timeline, a tab for each generator, batches, the library, and the machine's health."""
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import gradio as gr
 from gradio.events import api
 
 from affetto.apps.studio.project import PRESETS, Project, ProjectFolder, mixture_at
+from affetto.apps.studio.services import services
 from affetto.apps.studio.session import Studio
-from affetto.apps.studio.shelves import batch_tab, health_tab, job_functions, library_tab
-from affetto.apps.studio.tabs import TABS, generator_tab
+from affetto.apps.studio.shelves import batch_tab, health_tab, job_functions, library_tab, welcome_functions
+from affetto.apps.studio.tabs import TABS, generator_tab, points_value
 from affetto.apps.studio.widgets import widget
 from affetto.provenance.consent import GROUNDS
 from affetto.runtime.errors import AffettoError
@@ -23,13 +25,16 @@ Handler = Callable[..., Any]
 _ONE_AT_A_TIME = threading.RLock()  # handlers read the project, change it and write it back
 
 
-def told(handler: Handler) -> Handler:
-    """The handler with our errors shown to the user as one line; everything else stays in the log."""
+def told(handler: Handler, *, alone: bool = True) -> Handler:
+    """The handler with our errors shown to the user as one line; everything else stays in the log.
+
+    `alone` keeps other handlers waiting meanwhile, as whoever changes a project must.
+    """
 
     @functools.wraps(handler)
     def safely(*arguments: Any) -> Any:
         try:
-            with _ONE_AT_A_TIME:
+            with _ONE_AT_A_TIME if alone else contextlib.nullcontext():
                 return handler(*arguments)
         except AffettoError as error:
             raise gr.Error(str(error), duration=12, print_exception=False) from error
@@ -50,6 +55,7 @@ class Page:
         ) as page:
             self.name = gr.BrowserState("", storage_key="affetto-project", secret="affetto")
             self._masthead()
+            self.welcome = widget("Welcome", functions=welcome_functions(self.studio), elem_id="welcome")
             with gr.Tabs():
                 with gr.Tab("Stage", id="stage"):
                     self._stage()
@@ -63,22 +69,9 @@ class Page:
                 with gr.Tab("Models & Health", id="health") as health:
                     health_tab(told, health)
             self._wire(page)
-            api(self.job, api_name="job")
+            for service in services(self.studio):
+                api(service, api_name=service.__name__)
         return page
-
-    def job(self, output: str) -> dict[str, Any]:
-        """How a job stands: its state (queued, running, done, failed, dead or cancelled), stage, fraction done, error, and the path of what it made."""
-        row = self.studio.desk.store.get(output)
-        if row is None:
-            raise gr.Error(f"{output[:80]!r}: there is no such job", print_exception=False)
-        made = str(self.studio.home / row.output) if row.state == "done" else None
-        return {
-            "state": row.state,
-            "stage": row.stage,
-            "fraction": row.fraction,
-            "error": row.error,
-            "made": made,
-        }
 
     # ---- parts
 
@@ -112,7 +105,8 @@ class Page:
                 with gr.Row(elem_id="render-bar"):
                     self.preview = gr.Button("Quick preview", min_width=110)
                     self.render = gr.Button("Render", variant="primary", min_width=110)
-                self.jobs = self._job_list("jobs-widget")
+                self.jobs = widget("Jobs", functions=job_functions(self.studio), elem_id="jobs-widget")
+                self.showing = gr.State({})
                 self._speaker()
                 self._wishes()
         self.tick = gr.Timer(1.0)
@@ -128,6 +122,10 @@ class Page:
                 label="Portrait", type="filepath", sources=["upload", "webcam"], height=190, elem_id="portrait", buttons=[]
             )  # fmt: skip
             gr.HTML('<p class="note">Without a portrait, the 3D head speaks.</p>')
+            self.find = gr.Button(
+                "Check the points of the face", size="sm", visible=False, elem_id="find-points"
+            )
+            self.points = widget("Points", elem_id="stage-points")
             with gr.Group(visible=False) as self.consent_box:
                 self.consent = gr.Radio(
                     [(f"{ground}: {meaning}", ground) for ground, meaning in GROUNDS.items()],
@@ -170,65 +168,57 @@ class Page:
                 elem_id="restore",
             )
 
-    def _job_list(self, elem_id: str) -> gr.HTML:
-        def show_job(output: str) -> bool:
-            """Put a finished render on the stage."""
-            self.shown = str(output)
-            return True
-
-        self.shown: str | None = None
-        return widget("Jobs", functions=[*job_functions(self.studio), show_job], elem_id=elem_id)
-
     # ---- behaviour
 
     def _wire(self, page: gr.Blocks) -> None:
         fields = [
             self.projects, self.title, self.speech, self.portrait, self.words, self.language, self.convert, self.music,
-            self.key, self.size, self.seed, self.locked, self.timeline, self.stage, self.consent_box,
+            self.key, self.size, self.seed, self.locked, self.timeline, self.stage, self.consent_box, self.find, self.points,
+            self.showing,
         ]  # fmt: skip
-        page.load(told(self.on_load), [self.name], [self.name, *fields], show_progress="hidden", queue=False)
-        self.projects.input(told(self.on_open), [self.projects], [self.name, *fields], show_progress="hidden")
-        self.new.click(told(self.on_new), None, [self.name, *fields], show_progress="hidden")
+        whole = [self.name, *fields]
+        quick = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+        slow = {"api_visibility": "private"}
+        page.load(told(self.on_load), [self.name], [*whole, self.welcome], **quick)
+        self.projects.input(told(self.on_open), [self.projects], whole, **quick)
+        self.new.click(told(self.on_new), None, whole, **quick)
         simple = {
             "title": self.title, "words": self.words, "language": self.language, "convert_voice": self.convert,
             "music": self.music, "music_key": self.key, "size": self.size, "seed": self.seed, "seed_locked": self.locked,
         }  # fmt: skip
-        for name, component in simple.items():
-            triggers = [component.release if name == "size" else component.input]
+        for field, component in simple.items():
+            triggers = [component.release if field == "size" else component.input]
             if isinstance(component, gr.Textbox):
                 triggers.append(component.blur)  # what was pasted or dictated
-            handler = told(functools.partial(self.on_field, name))
-            gr.on(triggers, handler, [self.name, component], None, show_progress="hidden", queue=False)
-        self.speech.input(
-            told(self.on_speech), [self.name, self.speech], [self.timeline, self.stage, self.consent_box]
+            gr.on(
+                triggers, told(functools.partial(self.on_field, field)), [self.name, component], None, **quick
+            )
+        heard = [self.timeline, self.stage, self.consent_box]
+        self.speech.input(told(self.on_speech), [self.name, self.speech], heard, **slow)
+        self.speech.stop_recording(told(self.on_speech), [self.name, self.speech], heard, **slow)
+        seen = [self.consent_box, self.find, self.points]
+        self.portrait.input(told(self.on_portrait), [self.name, self.portrait], seen, **slow)
+        self.find.click(told(self.on_find, alone=False), [self.name], [self.points], **slow)
+        self.points.change(told(self.on_points), [self.name, self.points], None, **quick)
+        self.example.click(told(self.on_example), [self.name], whole, **slow)
+        self.timeline.change(told(self.on_timeline), [self.name, self.timeline], None, **quick)
+        self.suggest.click(told(self.on_suggest), [self.name], [self.timeline], **slow)
+        self.preset.input(told(self.on_preset), [self.name, self.preset], [self.timeline], **quick)
+        self.consent.input(
+            told(self.on_consent), [self.name, self.consent], [self.consent_box, self.consent], **quick
         )
-        self.speech.stop_recording(
-            told(self.on_speech), [self.name, self.speech], [self.timeline, self.stage, self.consent_box]
+        for button, preview in ((self.preview, True), (self.render, False)):
+            button.click(
+                told(functools.partial(self.on_render, preview)), [self.name], [self.jobs, self.seed, self.consent_box], **slow
+            )  # fmt: skip
+        self.jobs.input(
+            told(self.on_wish), [self.name, self.jobs, self.showing], [self.showing, self.stage], **quick
         )
-        self.portrait.input(told(self.on_portrait), [self.name, self.portrait], [self.consent_box])
-        self.example.click(told(self.on_example), [self.name], [self.name, *fields])
-        self.timeline.change(
-            told(self.on_timeline), [self.name, self.timeline], None, show_progress="hidden", queue=False
-        )
-        self.suggest.click(told(self.on_suggest), [self.name], [self.timeline])
-        self.preset.input(told(self.on_preset), [self.name, self.preset], [self.timeline])
-        self.consent.input(told(self.on_consent), [self.name, self.consent], [self.consent_box, self.consent])
-        self.preview.click(
-            told(functools.partial(self.on_render, True)),
-            [self.name],
-            [self.jobs, self.seed, self.consent_box],
-        )
-        self.render.click(
-            told(functools.partial(self.on_render, False)),
-            [self.name],
-            [self.jobs, self.seed, self.consent_box],
-        )
-        self.restore.upload(told(self.on_restore), [self.name, self.restore], [self.name, *fields])
-        self.export.click(told(self.on_export), [self.name], [self.archive])
+        self.restore.upload(told(self.on_restore), [self.name, self.restore], whole, **slow)
+        self.export.click(told(self.on_export), [self.name], [self.archive], **slow)
         self.tick.tick(
-            self.on_tick, [self.name, self.jobs], [self.jobs, self.stage], show_progress="hidden", queue=False,
-            api_visibility="private",
-        )  # fmt: skip
+            self.on_tick, [self.name, self.jobs, self.showing], [self.jobs, self.stage, self.showing], **quick
+        )
 
     def _opened(self, name: str) -> tuple[ProjectFolder, Project]:
         folder = self.studio.folder(name or "project-1")
@@ -246,13 +236,14 @@ class Page:
             project.title, speech, portrait, project.words, project.language, project.convert_voice, project.music,
             project.music_key, project.size, project.seed, project.seed_locked, self.studio.timeline(folder, project),
             self.studio.stage(folder, project), gr.update(visible=bool(self.studio.consent_missing(folder, project))),
+            gr.update(visible=portrait is not None), {}, {},
         ]  # fmt: skip
 
     def on_load(self, name: str) -> list[Any]:
         """The project this browser worked on, else the newest, else a new one."""
         names = self.studio.names()
         wanted = name if name in names else names[0] if names else "project-1"
-        return [wanted, *self._fields(*self._opened(wanted))]
+        return [wanted, *self._fields(*self._opened(wanted)), {"first": self.studio.is_new}]
 
     def on_open(self, name: str) -> list[Any]:
         """Another project."""
@@ -290,11 +281,25 @@ class Page:
             gr.update(visible=missing),
         ]
 
-    def on_portrait(self, name: str, path: str | None) -> Any:
+    def on_portrait(self, name: str, path: str | None) -> list[Any]:
         """Another picture, or none."""
         folder, project = self._opened(name)
         project = self.studio.set_portrait(folder, project, None if path is None else Path(path))
-        return gr.update(visible=bool(self.studio.consent_missing(folder, project)))
+        missing = bool(self.studio.consent_missing(folder, project))
+        return [gr.update(visible=missing), gr.update(visible=path is not None), {}]
+
+    def on_find(self, name: str) -> dict[str, Any]:
+        """The points of the face in the project's picture, those that were set by hand where there are any."""
+        folder, project = self._opened(name)
+        if project.portrait is None:
+            raise gr.Error("There is no portrait yet.", print_exception=False)
+        return points_value(folder.path / project.portrait, project.points)
+
+    def on_points(self, name: str, value: dict[str, Any]) -> None:
+        """The points as they were dragged; as found, nothing is kept."""
+        folder, project = self._opened(name)
+        moved = value.get("points") if value.get("points") != value.get("found") else None
+        folder.save(Project.model_validate(project.model_dump() | {"points": moved}))
 
     def on_example(self, name: str) -> list[Any]:
         """The ready example in this project."""
@@ -351,19 +356,46 @@ class Page:
             raise gr.Error("There is no finished render yet.", print_exception=False)
         return gr.update(value=str(self.studio.export(done.output)), visible=True)
 
-    def on_tick(self, name: str, jobs: Any) -> list[Any]:
+    def on_wish(self, name: str, jobs: dict[str, Any], showing: dict[str, str]) -> list[Any]:
+        """Another render on this page's stage, or a second one beside it."""
+        what, output, _ = (jobs or {}).get("wish") or ("", "", 0)
+        home = self.studio.home
+        row = self.studio.desk.store.get(str(output))
+        if row is None or row.state != "done" or not row.output.startswith(f"projects/{name}/"):
+            return [gr.skip(), gr.skip()]
+        if what == "show":
+            return [{"a": output}, self.studio.shown_render((home / output).parent)]
+        newest = self.studio.desk.newest_done(f"projects/{name}/renders/", kind="render")
+        first = showing.get("a") or (newest.output if newest is not None else output)
+        if first == output:
+            gr.Info("This render is on the stage: choose Compare on another one.")
+            return [gr.skip(), gr.skip()]
+        return [{"a": first, "b": output}, self._on_stage({"a": first, "b": output})]
+
+    def _on_stage(self, showing: dict[str, str]) -> dict[str, Any]:
+        """The stage with the renders a page chose."""
+        home = self.studio.home
+        value = self.studio.shown_render((home / showing["a"]).parent)
+        return value | (
+            {"other": self.studio.shown_render((home / showing["b"]).parent)} if "b" in showing else {}
+        )
+
+    def on_tick(self, name: str, jobs: Any, showing: dict[str, str]) -> list[Any]:
         """What changed since the last second; what did not is left alone, so that nothing flickers."""
         folder, project = self._opened(name)
-        now = self._jobs_of(folder.name)
-        on_stage = gr.skip()
-        if self.shown is not None and self.shown.startswith(f"projects/{folder.name}/"):
-            on_stage = self.studio.shown_render((self.studio.home / self.shown).parent)
-            self.shown = None
-        elif now["newest"] != (jobs or {}).get("newest"):
-            on_stage = self.studio.stage(folder, project)
-        return [now if now != jobs else gr.skip(), on_stage]
+        now, before = self._jobs_of(folder.name), {k: v for k, v in (jobs or {}).items() if k != "wish"}
+        on_stage, chosen = gr.skip(), gr.skip()
+        if now["newest"] != before.get("newest"):
+            on_stage, chosen = self.studio.stage(folder, project), {}
+        elif now["read"] != before.get("read"):
+            on_stage = self._on_stage(showing) if showing.get("a") else self.studio.stage(folder, project)
+        return [now if now != before else gr.skip(), on_stage, chosen]
 
     def _jobs_of(self, name: str) -> dict[str, Any]:
+        """What the list of jobs shows, with what tells that the stage has to change: the newest render, and words read."""
+        folder, project = self._opened(name)
         done = self.studio.desk.newest_done(f"projects/{name}/renders/", kind="render")
         newest = None if done is None else [done.output, done.finished]
-        return {"jobs": self.studio.desk.listing(f"projects/{name}/renders/"), "newest": newest}
+        jobs = self.studio.desk.listing(f"projects/{name}/renders/")
+        words = self.studio.words(folder, project)
+        return {"jobs": jobs, "newest": newest, "read": words is not None, "shows": True}

@@ -4,16 +4,17 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from affetto.conditioning.charts import get_chart
 from affetto.conditioning.emotion import Emotion
+from affetto.conditioning.interpolation import parse_ease
 from affetto.conditioning.track import EmotionTrack
 from affetto.media.audio import load_audio, probe_audio
 from affetto.media.image import load_image
@@ -21,7 +22,7 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 
 MODALITIES = ("voice", "face", "portrait", "music")
-EASES = Literal["linear", "hold", "cosine", "smoothstep", "catmull-rom"]
+DRAWN_EASES = ("linear", "hold", "cosine", "smoothstep", "catmull-rom", "bezier")
 SILENT_S = 8.0  # the timeline's length before there is speech
 MAX_SPEECH_S = 600.0
 
@@ -47,7 +48,16 @@ class Key(BaseModel):
     a: float = Field(default=0.0, ge=-1, le=1)
     d: float = Field(default=0.0, ge=-1, le=1)
     i: float = Field(default=1.0, ge=0, le=2)
-    ease: EASES = "linear"
+    ease: str = Field(default="linear", max_length=60)
+
+    @field_validator("ease")
+    @classmethod
+    def _drawn(cls, ease: str) -> str:
+        """Refuse what no timeline draws; `bezier(x1,y1,x2,y2)` is what its handles make."""
+        kind = parse_ease(ease).kind
+        if kind not in DRAWN_EASES:
+            raise ValueError(f"the timeline draws {', '.join(DRAWN_EASES)}")
+        return ease
 
     @property
     def text(self) -> str:
@@ -74,6 +84,7 @@ class Project(BaseModel):
     title: str = Field(default="Untitled", max_length=120)
     speech: str | None = None
     portrait: str | None = None
+    points: list[tuple[float, float]] | None = Field(default=None, min_length=68, max_length=68)
     words: str = Field(default="", max_length=20_000)
     language: str = Field(default="en-us", pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=20)
     keys: list[Key] = Field(default_factory=lambda: [Key(t=0.0, label="neutral", i=0.0)], max_length=500)
@@ -181,6 +192,9 @@ class ProjectFolder:
         outputs = ["voice", "curves", "mesh", "mix", "subtitles", "track"]
         if project.portrait is not None:
             speaker["portrait"] = {"image": f"../../{project.portrait}", **trims["portrait"]}
+            if project.points is not None:
+                write_points(folder / "landmarks.json", project.points)
+                speaker["portrait"]["landmarks"] = "landmarks.json"
             outputs.append("talking")
         else:
             outputs.append("head")
@@ -205,11 +219,9 @@ def keys_of(track: EmotionTrack) -> list[Key]:
         named = frame.emotion.mixture
         label = next(iter(named)) if len(named) == 1 else None
         v, a, d = (float(axis) for axis in frame.emotion.vad)
-        ease = (
-            frame.ease
-            if frame.ease in ("linear", "hold", "cosine", "smoothstep", "catmull-rom")
-            else "cosine"
-        )
+        ease = str(frame.ease)
+        if parse_ease(ease).kind not in DRAWN_EASES:
+            ease = "cosine"
         keys.append(
             Key.model_validate(
                 {
@@ -224,6 +236,13 @@ def keys_of(track: EmotionTrack) -> list[Key]:
             )
         )
     return keys
+
+
+def write_points(path: Path, points: Sequence[Sequence[float]]) -> Path:
+    """The file of 68 points that `--landmarks` of `affetto talk` reads."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"points": [list(point) for point in points]}), encoding="utf-8")
+    return path
 
 
 def label_points() -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ except AffettoError as error:
     sys.exit(error.exit_code)
 """
 _LIMIT_S = 300.0
+_SETTLED_S = 1.5  # a text that is still being typed is not read
 
 
 def _asked(body: str, **request: str) -> Any:
@@ -70,13 +72,16 @@ def face_points(picture: Path) -> dict[str, Any]:
 class WordReader:
     """Finds out in the background when words are said; what was found lies beside the recording."""
 
-    def __init__(self, read: Callable[..., Any] = _asked) -> None:
-        self._read = read
+    def __init__(
+        self, read: Callable[..., Any] = _asked, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read, self._clock = read, clock
         self._busy: set[str] = set()
+        self._since: dict[str, tuple[str, float]] = {}
         self._guard = threading.Lock()
 
     def words(self, recording: Path, text: str, language: str) -> list[list[Any]] | None:
-        """Word, start and end of each, or None while that is not known; the first call begins to find out."""
+        """Word, start and end of each, or None while that is not known; calls begin to find out once a text has settled."""
         if not text.strip():
             return []
         sought = hashlib.sha256(f"{language}\n{text}".encode()).hexdigest()[:16]
@@ -88,7 +93,10 @@ class WordReader:
         if known.get("of") == sought:
             return known["words"]
         with self._guard:
-            if str(kept) in self._busy:
+            if self._since.get(str(kept), ("", 0.0))[0] != sought:
+                self._since[str(kept)] = (sought, self._clock())
+            settled = self._clock() - self._since[str(kept)][1] >= _SETTLED_S
+            if str(kept) in self._busy or not settled:
                 return None
             self._busy.add(str(kept))
         work = threading.Thread(

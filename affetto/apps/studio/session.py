@@ -2,10 +2,9 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from affetto.apps.studio.desk import JobDesk, read_json
 from affetto.apps.studio.project import (
@@ -19,6 +18,8 @@ from affetto.apps.studio.project import (
     speech_onsets,
     with_timeline,
 )
+from affetto.apps.studio.reading import WordReader
+from affetto.apps.studio.stage import staged, url
 from affetto.conditioning.track import EmotionTrack
 from affetto.provenance.consent import ConsentBook, settle_consent
 from affetto.runtime.errors import PolicyError, UsageError
@@ -28,8 +29,9 @@ EXAMPLE_SPEECH = Path(__file__).parents[2] / "media" / "data" / "hello.flac"
 EXAMPLE_WORDS = (
     "Hello, I am so happy to meet you! Maybe people and puppets can be moved. Wow, what a beautiful surprise!"
 )
-RESULT_VIDEOS = ("video.mp4", "talking.mp4", "head.mp4")  # the first that is there is shown
-RESULT_SOUNDS = ("mix.wav", "voice.wav")
+
+
+_WELCOMED = ".affetto/welcomed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,16 @@ class Studio:
 
     home: Path
     desk: JobDesk
+    reader: WordReader = field(default_factory=WordReader)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has closed the first start's report on this machine yet."""
+        return not (self.home / _WELCOMED).exists()
+
+    def welcomed(self) -> None:
+        """Remember that the first start's report was closed."""
+        (self.home / _WELCOMED).touch()
 
     def folder(self, name: str) -> ProjectFolder:
         """A project by its name; raises UsageError for a name that leaves the home."""
@@ -81,28 +93,26 @@ class Studio:
             "audio": url(folder.path / project.speech),
             "peaks": self._cached(folder, project, "peaks"),
             "duration": folder.duration(project),
+            "words": self.words(folder, project) or [],
         }
 
+    def words(self, folder: ProjectFolder, project: Project) -> list[list[Any]] | None:
+        """When each word of the recording is said, or None while that is being found out."""
+        if project.speech is None or not (folder.path / project.speech).is_file():
+            return []
+        return self.reader.words(folder.path / project.speech, project.words, project.language)
+
     def shown_render(self, folder: Path) -> dict[str, Any]:
-        """A finished render as the stage shows it."""
-        cache = folder / ".stage.json"
-        if cache.is_file():
-            return read_json(cache)
-        video = next((folder / name for name in RESULT_VIDEOS if (folder / name).is_file()), None)
-        sound = next((folder / name for name in RESULT_SOUNDS if (folder / name).is_file()), None)
-        value: dict[str, Any] = {"render": folder.name, "duration": 0.0}
-        if sound is not None:
-            peaks, seconds = loudness_peaks(sound)
-            value |= {"audio": url(sound), "peaks": peaks, "peaksSeconds": seconds, "duration": seconds}
-        if video is not None:
-            value["video"] = url(video)
-        if (folder / "face.glb").is_file():
-            value["glb"] = url(folder / "face.glb")
-        if (folder / "score.mid").is_file():
-            value["notes"] = _notes(folder / "score.mid")
-        with atomic_path(cache) as temporary:
-            temporary.write_text(_dumps(value), encoding="utf-8")
-        return value
+        """A finished render as the stage shows it, with the words of its recording once they are known."""
+        cache = folder / ".stage-2.json"
+        value = read_json(cache)
+        if not value:
+            value = staged(folder)
+            with atomic_path(cache) as temporary:
+                temporary.write_text(_dumps(value), encoding="utf-8")
+        project = read_recipe_project(folder)
+        words = None if project is None else self.words(ProjectFolder(folder.parents[1]), project)
+        return value | {"words": words or []}
 
     def set_speech(self, folder: ProjectFolder, project: Project, source: Path) -> Project:
         """The project with another recording."""
@@ -113,7 +123,7 @@ class Studio:
     def set_portrait(self, folder: ProjectFolder, project: Project, source: Path | None) -> Project:
         """The project with another picture, or none."""
         name = None if source is None else folder.take_portrait(source)
-        changed = project.model_copy(update={"portrait": name})
+        changed = project.model_copy(update={"portrait": name, "points": None})
         folder.save(changed)
         return changed
 
@@ -213,18 +223,6 @@ class Studio:
             with atomic_path(cache) as temporary:
                 temporary.write_text(_dumps({what: found}), encoding="utf-8")
         return read_json(cache).get(what, [])
-
-
-def url(path: Path) -> str:
-    """Where the page finds a file of the studio's home; a change of the file changes the address."""
-    return f"/gradio_api/file={quote(path.as_posix())}?{path.stat().st_mtime_ns}"
-
-
-def _notes(path: Path) -> list[list[float]]:
-    """Start and length in seconds, pitch and velocity of each note, drums left out; at most four thousand."""
-    from affetto.media.midi import load_midi
-
-    return [[round(float(x), 3) for x in row] for row in load_midi(path).timed_notes()[:4000]]
 
 
 def _dumps(value: Any) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from affetto.apps.studio.session import RESULT_SOUNDS, RESULT_VIDEOS, Studio, url
+from affetto.apps.studio.session import Studio
+from affetto.apps.studio.stage import RESULT_SOUNDS, RESULT_VIDEOS, url
 from affetto.apps.studio.widgets import widget
 
-Told = Callable[[Callable[..., Any]], Callable[..., Any]]
+Told = Callable[..., Callable[..., Any]]
 
 EXAMPLE_MANIFEST = """\
 {"generator": "voice", "audio": "/data/hello.wav", "emotion": "angry@0.8", "output": "angry.wav"}
@@ -89,8 +90,8 @@ def batch_tab(studio: Studio, told: Told) -> None:
         now = {"jobs": studio.desk.listing("batch/")}
         return now if now != shown else gr.skip()
 
-    manifest.upload(told(look), [manifest], [plan, go])
-    go.click(told(run), [manifest], [jobs])
+    manifest.upload(told(look), [manifest], [plan, go], api_visibility="private")
+    go.click(told(run), [manifest], [jobs], api_visibility="private")
     timer.tick(tick, [jobs], [jobs], show_progress="hidden", queue=False, api_visibility="private")
 
 
@@ -115,7 +116,7 @@ def library_tab(studio: Studio, told: Told, tab: gr.Tab) -> None:
         None,
         [shelf, about],
         show_progress="hidden",
-        api_name="library",
+        api_visibility="private",
     )
 
 
@@ -158,7 +159,31 @@ def health_tab(told: Told, tab: gr.Tab) -> None:
         elem_classes="about",
     )
     checks = widget("Health", elem_id="health")
-    tab.select(told(examined), None, [checks], show_progress="hidden", api_name="health")
+    tab.select(told(examined), None, [checks], show_progress="hidden", api_visibility="private")
+
+
+def welcome_functions(studio: Studio) -> list[Callable[..., Any]]:
+    """What the report of the first start may ask for."""
+
+    def machine(_: Any = None) -> dict[str, Any]:
+        """What this machine can do, in two lines."""
+        checks = examined()["checks"]
+        broken = [check["name"] for check in checks if check["status"] not in ("ok", "absent")]
+        found = {check["name"]: check for check in checks}
+        here = sum(check["section"] == "weights" and check["status"] == "ok" for check in checks)
+        card = found["cuda"]["detail"] if found["cuda"]["status"] == "ok" else ""
+        where = (
+            card or f"no graphics card, so it works on {found['processor cores']['detail']} processor cores"
+        )
+        title = "This machine is ready" if not broken else f"Look at {', '.join(broken[:3])}"
+        return {"ready": not broken, "title": title, "text": f"{here} models are here; {where}."}
+
+    def welcomed(_: Any = None) -> bool:
+        """The report was read."""
+        studio.welcomed()
+        return True
+
+    return [machine, welcomed]
 
 
 @functools.cache

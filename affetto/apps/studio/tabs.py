@@ -1,16 +1,21 @@
 """The tabs of single generators: what each asks for is a table, what each does is the same."""
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from affetto.apps.studio.project import label_points
+from affetto.apps.studio.project import label_points, write_points
+from affetto.apps.studio.reading import face_points
 from affetto.apps.studio.session import Studio
+from affetto.apps.studio.stage import url
+from affetto.apps.studio.widgets import widget
 from affetto.provenance.consent import GROUNDS, ConsentBook, settle_consent
+from affetto.runtime.errors import InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +94,13 @@ TABS: tuple[GeneratorTab, ...] = (
 )  # fmt: skip
 
 
-def generator_tab(
-    tab: GeneratorTab, studio: Studio, told: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> None:
+def generator_tab(tab: GeneratorTab, studio: Studio, told: Callable[..., Callable[..., Any]]) -> None:
     """The components of one generator and what they do."""
     gr.Markdown(tab.about, elem_classes="about")
     with gr.Row(elem_classes="generator"):
         with gr.Column(min_width=300):
             files = [_file(what) for _, what in tab.files]
+            points = widget("Points", elem_id=f"{tab.kind}-points") if tab.kind == "talk" else None
             emotion = gr.Textbox(
                 label="Emotion", value=tab.emotion, info="happy@0.7, happy:0.6+sad:0.4, vad(0.5,0.2,0.1), 0:neutral; 2:happy",
                 elem_id=f"{tab.kind}-emotion",
@@ -127,6 +131,7 @@ def generator_tab(
 
     def submit(*values: Any) -> list[Any]:
         given, (feeling, stated, *rest) = values[: len(files)], values[len(files) :]
+        marks = rest.pop() if points is not None else None
         spec: dict[str, Any] = {"generator": tab.kind, "emotion": feeling or None}
         for (name, what), path in zip(tab.files, given, strict=True):
             if path is None and what == "midi":
@@ -138,6 +143,8 @@ def generator_tab(
             if what != "midi" and _asks(source, stated):
                 return [gr.skip(), gr.update(visible=True), gr.skip(), "Say first whose it is."]
             spec[name] = str(source)
+        if marks and (marks.get("points") != marks.get("found") or len(marks.get("faces", ())) > 1):
+            spec["landmarks"] = str(write_points(Path(spec["portrait"] + ".points.json"), marks["points"]))
         *chosen, number, ending = rest
         spec |= {
             field.name: value
@@ -152,6 +159,12 @@ def generator_tab(
             spec | {"seed": int(number or 0), "output": f"singles/{tab.kind}-{index}{ending}"}
         )
         return [job.spec.output, gr.update(visible=False), gr.Timer(active=True), "Waiting for its turn."]
+
+    names = [name for name, _ in tab.files] + ["emotion", "consent", *(field.name for field in tab.fields)]
+    names += ["seed", "suffix", *(["points"] if points is not None else [])]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    submit.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # pyright: ignore[reportFunctionMemberAccess]
+    submit.__name__ = submit.__qualname__ = f"make_{tab.kind}"  # agents know it by this
 
     def look(output: str) -> list[Any]:
         row = studio.desk.store.get(output) if output else None
@@ -178,11 +191,17 @@ def generator_tab(
     )
     go.click(
         told(submit),
-        [*files, emotion, ground, *wishes, seed, suffix],
+        [*files, emotion, ground, *wishes, seed, suffix, *([points] if points is not None else [])],
         [waiting, ground, timer, state],
         api_name=f"make_{tab.kind}",
         api_description=f"{tab.about} Queues the job; the first value returned is its output, to be asked for with `job`.",
     )
+    if points is not None:
+        picture = files[0]
+        picture.change(
+            told(lambda path: points_value(Path(path), None) if path else {}, alone=False), [picture], [points],
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
     timer.tick(
         look,
         [waiting],
@@ -191,6 +210,17 @@ def generator_tab(
         queue=False,
         api_visibility="private",
     )
+
+
+def points_value(picture: Path, moved: Sequence[Sequence[float]] | None) -> dict[str, Any]:
+    """What the points' widget shows of a picture: its faces as found, and the points of the first or those `moved` by hand."""
+    found = face_points(picture)
+    if not found["faces"]:
+        raise InvalidInputError(f"{picture.name}: no face found: use a picture with one clear face")
+    return {
+        "image": url(picture), "size": found["size"], "faces": found["faces"], "found": found["faces"][0],
+        "points": [list(point) for point in moved] if moved else found["faces"][0],
+    }  # fmt: skip
 
 
 def _file(what: str) -> Any:

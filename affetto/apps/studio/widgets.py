@@ -7,7 +7,9 @@ from typing import Any
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("common.js", "timeline.js", "stage.js", "jobs.js", "library.js", "health.js")
+SCRIPTS = (
+    "common.js", "curves.js", "lanes.js", "timeline.js", "stage.js", "jobs.js", "points.js", "library.js", "health.js", "welcome.js",
+)  # fmt: skip
 
 
 def head() -> str:

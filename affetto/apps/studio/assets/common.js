@@ -31,6 +31,9 @@ window.Affetto = (() => {
   // One clock for all widgets of a page: whoever plays tells the time, whoever shows listens.
   const listeners = new Set();
   const time = { seconds: 0, tell(seconds, from) { this.seconds = seconds; for (const each of listeners) each(seconds, from); }, hear(listener) { listeners.add(listener); return () => listeners.delete(listener); } };
+  // What the stage holds, for whoever draws it beside the emotion: peaks, notes, beats, words, and the warp between times.
+  const hearers = new Set();
+  const heard = { value: {}, put(value) { this.value = value; for (const each of hearers) each(value); }, hear(hearer) { hearers.add(hearer); return () => hearers.delete(hearer); } };
   // Gradio's renderer may rebuild an element: a widget is built once for each new root.
   function mount(api, className, build) {
     let root = null, widget = null;
@@ -42,5 +45,5 @@ window.Affetto = (() => {
     api.watch("value", ensure);
     ensure();
   }
-  return { make, color, clamp, clock, crisp, time, mount };
+  return { make, color, clamp, clock, crisp, time, heard, mount };
 })();

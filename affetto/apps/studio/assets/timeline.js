@@ -1,26 +1,27 @@
-// The emotion timeline: keys over time with curves of valence, arousal, dominance and intensity; a pad; names; trims.
+// The emotion timeline: what is heard, and below it keys with curves of valence, arousal, dominance and intensity; a pad; names; trims.
 window.AffettoTimeline = (() => {
   "use strict";
-  const { make, color, clamp, clock, crisp, time, mount } = Affetto;
+  const { make, color, clamp, clock, crisp, time, heard, mount } = Affetto;
+  const { SIMPLE, handles, bezier, numbers, weight } = AffettoCurves;
   const HEIGHT = 224, LANE = 44, PAD = 200, CURVES = ["valence", "arousal", "dominance"], EDGE = 14;
-  const EASES = ["linear", "hold", "cosine", "smoothstep", "catmull-rom"];
+  const EASES = [...SIMPLE, "bezier"];
   const MODALITIES = ["voice", "face", "portrait", "music"];
-  const shape = { linear: (u) => u, hold: () => 0, cosine: (u) => (1 - Math.cos(Math.PI * u)) / 2, smoothstep: (u) => u * u * (3 - 2 * u) };
   const emptyTrims = () => Object.fromEntries(MODALITIES.map((name) => [name, { gain: 1, lag: 0 }]));
   const copyOf = (thing) => JSON.parse(JSON.stringify(thing));
 
   function build(root, api) {
     let state = { keys: [], duration: 8, labels: {}, trims: emptyTrims(), snaps: [] };
-    let chosen = 0, past = [], future = [], clipboard = null, drag = null, snapping = true, sent = "", project = null, bars = {}, asked = 0;
+    let chosen = 0, past = [], future = [], clipboard = null, drag = null, sent = "", project = null, bars = {}, asked = 0;
 
     // ---- parts
     const button = (label, title, action) => make("button", { type: "button", text: label, title, "aria-label": title, onclick: action });
     const undo = button("Undo", "Undo (Ctrl+Z)", () => step(past, future));
     const redo = button("Redo", "Redo (Ctrl+Shift+Z)", () => step(future, past));
     const remove = button("Delete", "Delete the chosen key (Del)", removeKey);
-    const ease = make("select", { "aria-label": "How the way to the next key runs", onchange: () => change(() => { key().ease = ease.value; }) }, ...EASES.map((name) => make("option", { value: name, text: name })));
-    const snap = make("input", { type: "checkbox", checked: true, onchange: () => { snapping = snap.checked; } });
+    const ease = make("select", { "aria-label": "How the way to the next key runs", onchange: () => change(() => { key().ease = ease.value === "bezier" ? bezier(handles(key().ease)) : ease.value; }) }, ...EASES.map((name) => make("option", { value: name, text: name })));
+    const snap = make("select", { "aria-label": "What keys jump to when they are moved" }, ...[["all", "words and beats"], ["words", "words"], ["beats", "beats"], ["tenths", "tenths of a second"], ["off", "nothing"]].map(([value, text]) => make("option", { value, text })));
     const readout = make("span", { class: "tl-time", role: "status" });
+    const lanes = make("canvas", { class: "tl-lanes", role: "img", "aria-label": "Waveform, words and notes" });
     const curve = make("canvas", { tabindex: "0", role: "application", "aria-label": "Emotion timeline. Arrow keys move the chosen key, Tab through the keys with comma and full stop, Enter adds one at the playhead, Delete removes it." });
     const pad = make("canvas", { tabindex: "0", role: "application", "aria-label": "Circumplex: valence to the right, arousal upwards. Arrow keys move the chosen key." });
     const chips = make("div", { class: "tl-chips", role: "group", "aria-label": "Named emotions" });
@@ -47,10 +48,10 @@ window.AffettoTimeline = (() => {
       trims.append(make("fieldset", {}, make("legend", { text: name }), field("gain", 0, 2, 0.1, "gain"), field("lag", -2, 2, 0.05, "lag, s")));
     }
     root.append(
-      make("div", { class: "tl-row tl-tools" }, button("Add key", "Add a key at the playhead (Enter)", () => addKey(time.seconds)), remove, undo, redo,
+      make("div", { class: "tl-row tl-tools" }, button("Add key", "Add a key at the playhead (Enter)", () => addKey(here())), remove, undo, redo,
         button("Copy", "Copy the chosen key (Ctrl+C)", copy), button("Paste", "Paste at the playhead (Ctrl+V)", paste),
-        make("label", { class: "tl-ease" }, make("span", { text: "to next" }), ease), make("label", { class: "tl-ease", title: "Keys jump to where words begin, and to tenths of a second" }, snap, make("span", { text: "snap" })), readout),
-      make("div", { class: "tl-main" }, make("div", {}, curve, legend, chips, trims),
+        make("label", { class: "tl-ease" }, make("span", { text: "to next" }), ease), make("label", { class: "tl-ease", title: "Keys that are moved jump to where words begin and beats fall" }, make("span", { text: "snap to" }), snap)),
+      make("div", { class: "tl-main" }, make("div", {}, lanes, curve, make("div", { class: "tl-under" }, legend, readout), chips, trims),
         make("div", { class: "tl-side" }, pad, slider("d", "dominance", -1, 1), slider("i", "intensity", 0, 1.5), make("div", { class: "tl-title", text: "at the playhead" }), mixture)));
 
     // ---- state
@@ -72,21 +73,15 @@ window.AffettoTimeline = (() => {
       api.trigger("change");
       paint();
     }
-    function sampled(seconds) {
-      const keys = state.keys;
-      if (!keys.length) return { v: 0, a: 0, d: 0, i: 0 };
-      const after = keys.findIndex((each) => each.t > seconds);
-      const effective = (each) => ({ v: each.v * each.i, a: each.a * each.i, d: each.d * each.i, i: each.i });
-      if (after === 0) return effective(keys[0]);
-      if (after < 0) return effective(keys[keys.length - 1]);
-      const [one, two] = [keys[after - 1], keys[after]];
-      const u = (shape[one.ease] || shape.smoothstep)((seconds - one.t) / (two.t - one.t || 1));
-      const [x, y] = [effective(one), effective(two)];
-      return Object.fromEntries(Object.keys(x).map((name) => [name, x[name] + u * (y[name] - x[name])]));
-    }
+    const sampled = (seconds) => AffettoCurves.sampled(state.keys, seconds);
+    const axis = () => AffettoLanes.warp(heard.value.warp);
+    const here = () => axis().toSource(time.seconds);
+    const go = (at) => time.tell(Math.max(axis().toHeard(at), 0), "timeline");
+    const reach = () => Math.max(state.duration, axis().toSource(heard.value.duration || 0));
     function snapped(seconds) {
-      if (!snapping) return clamp(seconds, 0, state.duration);
-      const near = (state.snaps || []).filter((at) => Math.abs(at - seconds) < 0.12).sort((a, b) => Math.abs(a - seconds) - Math.abs(b - seconds))[0];
+      if (snap.value === "off") return clamp(seconds, 0, state.duration);
+      const marks = snap.value === "tenths" ? [] : AffettoLanes.marks(heard.value, state.snaps, snap.value);
+      const near = marks.filter((at) => Math.abs(at - seconds) < 0.14).sort((a, b) => Math.abs(a - seconds) - Math.abs(b - seconds))[0];
       return clamp(near ?? Math.round(seconds * 10) / 10, 0, state.duration);
     }
     function addKey(seconds) {
@@ -109,7 +104,7 @@ window.AffettoTimeline = (() => {
     function paste() {
       if (!clipboard || clipboard.v === undefined) return;
       change(() => {
-        const at = snapped(time.seconds);
+        const at = snapped(here());
         state.keys = state.keys.filter((each) => Math.abs(each.t - at) >= 0.01);
         const fresh = { ...clipboard, t: at };
         state.keys.push(fresh);
@@ -129,16 +124,16 @@ window.AffettoTimeline = (() => {
     }
 
     // ---- drawing
-    const x = (seconds, width) => EDGE + (seconds / state.duration) * (width - 2 * EDGE);
-    const seconds = (px, width) => clamp(((px - EDGE) / (width - 2 * EDGE)) * state.duration, 0, state.duration);
+    const x = (seconds, width) => EDGE + (seconds / reach()) * (width - 2 * EDGE);
+    const seconds = (px, width) => clamp(((px - EDGE) / (width - 2 * EDGE)) * reach(), 0, reach());
     const y = (value) => LANE + 8 + (1 - (value + 1) / 2) * (HEIGHT - LANE - 28);
     function paint() {
-      paintCurve(); paintPad();
+      paintLanes(); paintCurve(); paintPad();
       undo.disabled = !past.length; redo.disabled = !future.length; remove.disabled = state.keys.length < 2;
       const each = key();
       for (const child of chips.children) child.setAttribute("aria-pressed", String(Boolean(each) && each.label === child.dataset.label));
       if (each) {
-        ease.value = EASES.includes(each.ease) ? each.ease : "linear";
+        ease.value = numbers(each.ease) ? "bezier" : SIMPLE.includes(each.ease) ? each.ease : "linear";
         for (const [name, part] of Object.entries(sliders)) { part.input.value = each[name]; part.value.textContent = Number(each[name]).toFixed(2); }
       }
       for (const [name, input] of Object.entries(trimInputs)) {
@@ -148,18 +143,40 @@ window.AffettoTimeline = (() => {
       readout.textContent = each ? `key ${chosen + 1} of ${state.keys.length} at ${clock(each.t)}, ${each.label || "between names"}` : "";
       paintBars();
     }
+    function paintLanes() { AffettoLanes.paint(lanes, root, heard.value, x, time.seconds); }
+    // The handles of the chosen key: they bend the way to the next key. Up is arrived, down is not yet left.
+    function grips(width) {
+      const one = key(), two = state.keys[chosen + 1];
+      if (!two || x(two.t, width) - x(one.t, width) < 40) return null;
+      const at = (u, w) => [x(one.t + u * (two.t - one.t), width), y(-1) - w * (y(-1) - y(1))];
+      const [x1, y1, x2, y2] = handles(one.ease);
+      return { at, one, two, ends: [at(0, 0), at(1, 1)], points: [at(x1, y1), at(x2, y2)] };
+    }
+    function paintGrips(pen, width) {
+      const found = grips(width);
+      if (!found) return;
+      pen.strokeStyle = pen.fillStyle = color(root, "accent");
+      pen.lineWidth = 1.25; pen.setLineDash([2, 3]); pen.beginPath();
+      for (let step = 0; step <= 40; step++) { const [px, py] = found.at(step / 40, weight(found.one.ease, step / 40)); step ? pen.lineTo(px, py) : pen.moveTo(px, py); }
+      pen.stroke(); pen.setLineDash([]);
+      found.points.forEach(([px, py], index) => {
+        pen.globalAlpha = 0.55; pen.beginPath(); pen.moveTo(...found.ends[index]); pen.lineTo(px, py); pen.stroke(); pen.globalAlpha = 1;
+        pen.fillStyle = color(root, "panel"); pen.lineWidth = 2; pen.beginPath(); pen.roundRect(px - 5, py - 5, 10, 10, 3); pen.fill(); pen.stroke(); pen.lineWidth = 1.25;
+      });
+    }
     function paintCurve() {
       const [pen, width, height] = crisp(curve, HEIGHT);
       pen.font = "11px system-ui";
       pen.strokeStyle = color(root, "line"); pen.fillStyle = color(root, "soft"); pen.lineWidth = 1;
-      const tick = [0.5, 1, 2, 5, 10, 30, 60].find((each) => (each / state.duration) * (width - 2 * EDGE) > 44) || 120;
-      for (let at = 0; at <= state.duration + 1e-6; at += tick) {
+      const tick = [0.5, 1, 2, 5, 10, 30, 60].find((each) => (each / reach()) * (width - 2 * EDGE) > 44) || 120;
+      for (let at = 0; at <= reach() + 1e-6; at += tick) {
         pen.beginPath(); pen.moveTo(x(at, width), LANE); pen.lineTo(x(at, width), height - 16); pen.stroke();
         pen.fillText(`${+at.toFixed(1)}`, x(at, width) + 3, height - 4);
       }
       pen.setLineDash([3, 4]); pen.beginPath(); pen.moveTo(EDGE, y(0)); pen.lineTo(width - EDGE, y(0)); pen.stroke(); pen.setLineDash([]);
-      pen.fillStyle = color(root, "soft"); pen.globalAlpha = 0.5;
-      for (const at of state.snaps || []) pen.fillRect(x(at, width) - 0.5, height - 20, 1, 5);
+      pen.fillStyle = color(root, "soft"); pen.globalAlpha = 0.6;
+      for (const at of AffettoLanes.marks(heard.value, state.snaps, snap.value)) if (!["off", "tenths"].includes(snap.value)) pen.fillRect(x(at, width) - 0.5, height - 21, 1, 6);
+      if (reach() > state.duration) { pen.globalAlpha = 0.5; pen.fillStyle = color(root, "line"); pen.fillRect(x(state.duration, width), LANE, 1.5, height - LANE - 16); pen.fillStyle = color(root, "panel"); pen.fillRect(x(state.duration, width) + 1.5, LANE, width, height - LANE - 16); }
       pen.globalAlpha = 0.16; pen.fillStyle = color(root, "intensity"); pen.beginPath(); pen.moveTo(EDGE, y(-1));
       for (let px = EDGE; px <= width - EDGE; px += 3) pen.lineTo(px, y(-1) - Math.min(sampled(seconds(px, width)).i, 1.5) / 1.5 * (y(-1) - y(1)));
       pen.lineTo(width - EDGE, y(-1)); pen.fill(); pen.globalAlpha = 1;
@@ -185,8 +202,9 @@ window.AffettoTimeline = (() => {
           pen.fillStyle = color(root, name); pen.beginPath(); pen.arc(at, y(each[name[0]] * each.i), here ? 5 : 3.5, 0, 7); pen.fill();
         }
       });
+      paintGrips(pen, width);
       pen.strokeStyle = color(root, "ink"); pen.lineWidth = 1.5; pen.beginPath();
-      pen.moveTo(x(time.seconds, width), 0); pen.lineTo(x(time.seconds, width), height); pen.stroke();
+      pen.moveTo(x(here(), width), 0); pen.lineTo(x(here(), width), height); pen.stroke();
     }
     const padReach = (width, height) => Math.min(width, height) / 2 - 12;
     function paintPad() {
@@ -229,7 +247,7 @@ window.AffettoTimeline = (() => {
       return names.length && names.every((name) => name && name === names[0]) ? names[0] : null;
     }
     async function ask() {
-      const now = sampled(time.seconds), turn = ++asked, alone = now.i < 0.02 ? "neutral" : aloneAt(time.seconds);
+      const now = sampled(here()), turn = ++asked, alone = now.i < 0.02 ? "neutral" : aloneAt(here());
       if (alone) { bars = { [alone]: 1 }; paintBars(); return; }
       await new Promise((done) => setTimeout(done, 120));
       if (turn !== asked) return;
@@ -243,26 +261,40 @@ window.AffettoTimeline = (() => {
     curve.addEventListener("pointerdown", (event) => {
       curve.setPointerCapture(event.pointerId);
       const [px, py, width] = place(event, curve);
+      const grip = (grips(width)?.points || []).findIndex(([gx, gy]) => Math.hypot(gx - px, gy - py) < 10);
+      if (grip >= 0) { remember(); drag = `grip${grip}`; return; }
       const near = state.keys.map((each, index) => [Math.abs(x(each.t, width) - px), index]).sort((a, b) => a[0] - b[0])[0];
       if (near && near[0] < 10) {
         chosen = near[1];
         const handle = py > LANE && CURVES.find((name) => Math.abs(y(key()[name[0]] * key().i) - py) < 8);
         remember();
         drag = handle ? handle[0] : "time";
-      } else { drag = "playhead"; time.tell(seconds(px, width), "timeline"); }
+      } else { drag = "playhead"; go(seconds(px, width)); }
       paint();
     });
     curve.addEventListener("pointermove", (event) => {
       if (!drag) return;
       const [px, py, width] = place(event, curve);
-      if (drag === "playhead") { time.tell(seconds(px, width), "timeline"); return; }
+      if (drag === "playhead") { go(seconds(px, width)); return; }
       const each = key();
-      if (drag === "time") {
+      if (drag.startsWith("grip")) bend(Number(drag.slice(4)), px, py, width);
+      else if (drag === "time") {
         const low = chosen ? state.keys[chosen - 1].t + 0.02 : 0, high = chosen < state.keys.length - 1 ? state.keys[chosen + 1].t - 0.02 : state.duration;
         each.t = clamp(snapped(seconds(px, width)), low, high);
       } else if (each.i > 0.01) { each[drag] = clamp((1 - (py - LANE - 8) / (HEIGHT - LANE - 28) * 2) / each.i, -1, 1); each.label = null; }
       paint();
     });
+    function bend(which, px, py, width) {
+      const one = key(), two = state.keys[chosen + 1];
+      if (!two) return;
+      const four = [...handles(one.ease)];
+      four[2 * which] = clamp((seconds(px, width) - one.t) / (two.t - one.t), 0, 1);
+      four[2 * which + 1] = clamp((y(-1) - py) / (y(-1) - y(1)), 0, 1);
+      one.ease = bezier(four);
+    }
+    lanes.addEventListener("pointerdown", (event) => { lanes.setPointerCapture(event.pointerId); drag = "lanes"; const [px, , width] = place(event, lanes); go(seconds(px, width)); });
+    lanes.addEventListener("pointermove", (event) => { if (drag === "lanes") { const [px, , width] = place(event, lanes); go(seconds(px, width)); } });
+    lanes.addEventListener("pointerup", () => { drag = null; });
     const released = () => { const was = drag; drag = null; if (was && was !== "playhead" && was !== "slider") commit(); };
     curve.addEventListener("pointerup", released);
     curve.addEventListener("pointercancel", released);
@@ -288,14 +320,15 @@ window.AffettoTimeline = (() => {
       const actions = {
         ArrowLeft: () => change(() => { key().t = clamp(key().t - nudge, chosen ? state.keys[chosen - 1].t + 0.02 : 0, state.duration); }),
         ArrowRight: () => change(() => { key().t = clamp(key().t + nudge, 0, chosen < state.keys.length - 1 ? state.keys[chosen + 1].t - 0.02 : state.duration); }),
-        Enter: () => addKey(time.seconds), Delete: removeKey, Backspace: removeKey,
+        Enter: () => addKey(here()), Delete: removeKey, Backspace: removeKey,
         ",": () => { chosen = clamp(chosen - 1, 0, state.keys.length - 1); paint(); }, ".": () => { chosen = clamp(chosen + 1, 0, state.keys.length - 1); paint(); },
       };
       const controls = { z: () => (event.shiftKey ? step(future, past) : step(past, future)), y: () => step(future, past), c: copy, v: paste };
       const action = control ? controls[event.key.toLowerCase()] : actions[event.key];
       if (action && key()) { event.preventDefault(); event.stopPropagation(); action(); }
     });
-    const stop = time.hear(() => { paintCurve(); ask(); });
+    const stops = [time.hear(() => { paintLanes(); paintCurve(); ask(); }), heard.hear(() => paint())];
+    snap.addEventListener("change", () => paintCurve());
     const resizing = new ResizeObserver(() => paint());
     resizing.observe(root);
 
@@ -320,7 +353,7 @@ window.AffettoTimeline = (() => {
         }
         paint(); ask();
       },
-      close() { stop(); resizing.disconnect(); },
+      close() { for (const stop of stops) stop(); resizing.disconnect(); },
     };
   }
   return { mount: (api) => mount(api, "affetto-timeline", (root) => build(root, api)) };
