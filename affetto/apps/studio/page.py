@@ -60,10 +60,10 @@ class Page:
                 with gr.Tab("Stage", id="stage"):
                     self._stage()
                 for tab in TABS:
-                    with gr.Tab(tab.title, id=tab.kind):
-                        generator_tab(tab, self.studio, told)
-                with gr.Tab("Batch", id="batch"):
-                    batch_tab(self.studio, told)
+                    with gr.Tab(tab.title, id=tab.kind) as opened:
+                        generator_tab(tab, self.studio, told, opened)
+                with gr.Tab("Batch", id="batch") as batch:
+                    batch_tab(self.studio, told, batch)
                 with gr.Tab("Library", id="library") as library:
                     library_tab(self.studio, told, library)
                 with gr.Tab("Models & Health", id="health") as health:
@@ -115,7 +115,7 @@ class Page:
         with gr.Accordion("Who speaks", open=True):
             self.speech = gr.Audio(
                 label="Speech", sources=["upload", "microphone"], type="filepath", editable=False, buttons=["download"],
-                elem_id="speech",
+                elem_id="speech", elem_classes="speech",
             )  # fmt: skip
             self.example = gr.Button("Load the example", size="sm")
             self.portrait = gr.Image(
@@ -398,4 +398,4 @@ class Page:
         newest = None if done is None else [done.output, done.finished]
         jobs = self.studio.desk.listing(f"projects/{name}/renders/")
         words = self.studio.words(folder, project)
-        return {"jobs": jobs, "newest": newest, "read": words is not None, "shows": True}
+        return {"jobs": jobs, "newest": newest, "read": words is not None, "shows": True, "compares": True}

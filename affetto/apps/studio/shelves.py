@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from affetto.apps.studio.project import loudness_peaks
 from affetto.apps.studio.session import Studio
 from affetto.apps.studio.stage import RESULT_SOUNDS, RESULT_VIDEOS, url
 from affetto.apps.studio.widgets import widget
@@ -45,38 +46,33 @@ def job_functions(studio: Studio) -> list[Callable[[str], bool]]:
     return [cancel_job, retry_job, job_first]
 
 
-def batch_tab(studio: Studio, told: Told) -> None:
+def batch_tab(studio: Studio, told: Told, opened: gr.Tab) -> None:
     """A manifest, what it would do, and its jobs."""
-    gr.Markdown("Many jobs from one file, as `affetto batch` runs them.", elem_classes="about")
-    with gr.Row():
-        with gr.Column(min_width=300):
-            manifest = gr.File(
-                label="Manifest: JSONL, CSV or YAML", file_types=[".jsonl", ".csv", ".yaml", ".yml"], type="filepath",
-                height=170,
-            )  # fmt: skip
-            gr.Code(
-                EXAMPLE_MANIFEST, language="json", label="For example, with absolute paths", interactive=False,
-                wrap_lines=True, lines=3,
-            )  # fmt: skip
-        with gr.Column(min_width=300):
-            plan = gr.Textbox(
-                label="Plan", lines=5, interactive=False,
-                placeholder="Give a manifest: what it would do, how long that takes and every error with its line stand here.",
-            )  # fmt: skip
-            go = gr.Button("Run these jobs", variant="primary", interactive=False)
+    empty = {"example": EXAMPLE_MANIFEST}
+    with gr.Row(elem_classes="generator"):
+        with gr.Column(scale=7, min_width=320):
+            plan = widget("Plan", elem_id="batch-plan")
             jobs = widget("Jobs", functions=job_functions(studio), elem_id="batch-jobs")
+        with gr.Column(scale=3, min_width=300):
+            go = gr.Button("Run these jobs", variant="primary", interactive=False)
+            manifest = gr.File(
+                label="Manifest: JSONL, CSV or YAML, as for affetto batch", file_types=[".jsonl", ".csv", ".yaml", ".yml"],
+                type="filepath", height=170,
+            )  # fmt: skip
     timer = gr.Timer(1.0)
 
-    def look(path: str) -> list[Any]:
+    def look(path: str | None) -> list[Any]:
+        if path is None:
+            return [empty, gr.update(interactive=False)]
         from affetto.apps.batch.manifest import read_manifest
         from affetto.apps.batch.plan import plan_batch
 
         planned = plan_batch(read_manifest(path))
-        lines = [str(error) for error in planned.errors]
-        lines.append(
-            f"{len(planned.jobs)} jobs, {planned.media_s:.0f} s of media, about {planned.seconds():.0f} s"
-        )
-        return ["\n".join(lines), gr.update(interactive=bool(planned.jobs) and not planned.errors)]
+        value = {
+            "manifest": Path(path).name, "jobs": len(planned.jobs), "media": planned.media_s, "seconds": planned.seconds(),
+            "bytes": planned.bytes, "errors": [{"line": error.line, "message": error.message} for error in planned.errors],
+        }  # fmt: skip
+        return [value, gr.update(interactive=bool(planned.jobs) and not planned.errors)]
 
     def run(path: str) -> dict[str, Any]:
         from affetto.apps.batch.manifest import read_manifest
@@ -90,7 +86,8 @@ def batch_tab(studio: Studio, told: Told) -> None:
         now = {"jobs": studio.desk.listing("batch/")}
         return now if now != shown else gr.skip()
 
-    manifest.upload(told(look), [manifest], [plan, go], api_visibility="private")
+    manifest.change(told(look), [manifest], [plan, go], api_visibility="private", show_progress="hidden")
+    opened.select(told(look), [manifest], [plan, go], api_visibility="private", show_progress="hidden")
     go.click(told(run), [manifest], [jobs], api_visibility="private")
     timer.tick(tick, [jobs], [jobs], show_progress="hidden", queue=False, api_visibility="private")
 
@@ -141,8 +138,15 @@ def library_items(studio: Studio) -> list[dict[str, Any]]:
             "output": row.output, "name": row.name, "kind": row.job.spec.kind, "finished": row.finished or 0.0,
             "files": [{"name": path.name, "url": url(path), "size": path.stat().st_size} for path in files],
             **{what: url(path) for what, path in plays.items() if path is not None},
+            **({} if plays["video"] or not plays["audio"] else {"peaks": _peaks(plays["audio"], plays["audio"].stat().st_mtime_ns)}),
         })  # fmt: skip
     return items
+
+
+@functools.lru_cache(maxsize=4 * _SHOWN)
+def _peaks(path: Path, _changed: int) -> list[float]:
+    """The waveform of a sound, read again when the file has changed."""
+    return loudness_peaks(path, 72)[0]
 
 
 def _plays(files: list[Path], names: tuple[str, ...], endings: tuple[str, ...]) -> Path | None:

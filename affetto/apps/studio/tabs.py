@@ -2,16 +2,18 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from affetto.apps.studio.project import label_points, write_points
+from affetto.apps.batch.store import JobRow
+from affetto.apps.studio.project import label_points, loudness_peaks, write_points
 from affetto.apps.studio.reading import face_points
 from affetto.apps.studio.session import Studio
+from affetto.apps.studio.shelves import job_functions
 from affetto.apps.studio.stage import url
 from affetto.apps.studio.widgets import widget
 from affetto.provenance.consent import GROUNDS, ConsentBook, settle_consent
@@ -94,13 +96,24 @@ TABS: tuple[GeneratorTab, ...] = (
 )  # fmt: skip
 
 
-def generator_tab(tab: GeneratorTab, studio: Studio, told: Callable[..., Callable[..., Any]]) -> None:
-    """The components of one generator and what they do."""
-    gr.Markdown(tab.about, elem_classes="about")
+def generator_tab(
+    tab: GeneratorTab, studio: Studio, told: Callable[..., Callable[..., Any]], opened: gr.Tab
+) -> None:
+    """The components of one generator and what they do; its jobs are looked at while the tab is open."""
+    prefix = f"singles/{tab.kind}-"
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Row(elem_classes="generator"):
-        with gr.Column(min_width=300):
-            files = [_file(what) for _, what in tab.files]
+        with gr.Column(scale=7, min_width=320):
+            result = widget("Result", elem_id=f"{tab.kind}-result")
             points = widget("Points", elem_id=f"{tab.kind}-points") if tab.kind == "talk" else None
+        with gr.Column(scale=3, min_width=300):
+            go = gr.Button("Make it", variant="primary", elem_id=f"{tab.kind}-go")
+            jobs = widget("Jobs", functions=job_functions(studio), elem_id=f"{tab.kind}-jobs")
+            files = [_file(what) for _, what in tab.files]
+            ground = gr.Radio(
+                [(f"{ground}: {meaning}", ground) for ground, meaning in GROUNDS.items()],
+                label="Whose voice or face is this? Asked once for each file.", visible=False,
+            )  # fmt: skip
             emotion = gr.Textbox(
                 label="Emotion", value=tab.emotion, info="happy@0.7, happy:0.6+sad:0.4, vad(0.5,0.2,0.1), 0:neutral; 2:happy",
                 elem_id=f"{tab.kind}-emotion",
@@ -109,24 +122,12 @@ def generator_tab(tab: GeneratorTab, studio: Studio, told: Callable[..., Callabl
                 components=[emotion], samples=[[name] for name in label_points() if name != "neutral"],
                 label="Named emotions", samples_per_page=20, elem_classes="named",
             )  # fmt: skip
-            ground = gr.Radio(
-                [(f"{ground}: {meaning}", ground) for ground, meaning in GROUNDS.items()],
-                label="Whose voice or face is this? Asked once for each file.", visible=False,
-            )  # fmt: skip
-        with gr.Column(min_width=300):
-            wishes = [field.make() for field in tab.fields]
-            seed = gr.Number(label="Seed", value=0, precision=0, minimum=0, maximum=2**31 - 1)
             suffix = gr.Radio(list(tab.suffixes), value=tab.suffixes[0], label="As")
-            go = gr.Button("Make it", variant="primary", elem_id=f"{tab.kind}-go")
-        with gr.Column(min_width=300, elem_classes="result"):
-            state = gr.Markdown(tab.made, elem_id=f"{tab.kind}-state", elem_classes="result-state")
-            video = gr.Video(label="Result", visible=False, interactive=False, buttons=["download"])
-            audio = gr.Audio(
-                label="Result", visible=False, interactive=False, editable=False, buttons=["download"]
-            )
-            picture = gr.Image(label="Result", visible=False, interactive=False, buttons=["download"])
-            download = gr.File(label="File", visible=False, interactive=False)
+            with gr.Accordion("Fine tuning", open=False):
+                wishes = [field.make() for field in tab.fields]
+                seed = gr.Number(label="Seed", value=0, precision=0, minimum=0, maximum=2**31 - 1)
     waiting = gr.Textbox("", label="Output", visible=False)
+    chosen = gr.State("")
     timer = gr.Timer(1.0, active=False)
 
     def submit(*values: Any) -> list[Any]:
@@ -141,75 +142,82 @@ def generator_tab(tab: GeneratorTab, studio: Studio, told: Callable[..., Callabl
             source = studio.folder("singles").path / f"{what}-{Path(path).name}"
             source.write_bytes(Path(path).read_bytes())
             if what != "midi" and _asks(source, stated):
-                return [gr.skip(), gr.update(visible=True), gr.skip(), "Say first whose it is."]
+                gr.Warning("Say first whose it is.")
+                return [gr.skip(), gr.update(visible=True), gr.skip()]
             spec[name] = str(source)
         if marks and (marks.get("points") != marks.get("found") or len(marks.get("faces", ())) > 1):
             spec["landmarks"] = str(write_points(Path(spec["portrait"] + ".points.json"), marks["points"]))
-        *chosen, number, ending = rest
-        spec |= {
-            field.name: value
-            for field, value in zip(tab.fields, chosen, strict=True)
-            if value not in (None, "")
-        }
+        *wished, number, ending = rest
+        named_wishes = {field.name: value for field, value in zip(tab.fields, wished, strict=True)}
+        spec |= {name: value for name, value in named_wishes.items() if value not in (None, "")}
         if tab.kind == "talk":
             spec["size"] = int(spec["size"])
         taken = {row.output for row in studio.desk.store.rows()}
-        index = next(n for n in range(1, 10**6) if f"singles/{tab.kind}-{n}{ending}" not in taken)
-        job = studio.desk.submit(
-            spec | {"seed": int(number or 0), "output": f"singles/{tab.kind}-{index}{ending}"}
-        )
-        return [job.spec.output, gr.update(visible=False), gr.Timer(active=True), "Waiting for its turn."]
+        index = next(n for n in range(1, 10**6) if f"{prefix}{n}{ending}" not in taken)
+        told_as = {
+            "id": f"{tab.title} {index}: {feeling or 'neutral'}"[:200],
+            "output": f"{prefix}{index}{ending}",
+        }
+        job = studio.desk.submit(spec | told_as | {"seed": int(number or 0)})
+        return [job.spec.output, gr.update(visible=False), gr.Timer(active=True)]
 
-    names = [name for name, _ in tab.files] + ["emotion", "consent", *(field.name for field in tab.fields)]
-    names += ["seed", "suffix", *(["points"] if points is not None else [])]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    submit.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # pyright: ignore[reportFunctionMemberAccess]
-    submit.__name__ = submit.__qualname__ = f"make_{tab.kind}"  # agents know it by this
+    asked = {name: inspect.Parameter.empty if what != "midi" else None for name, what in tab.files}
+    asked |= {"emotion": tab.emotion, "consent": None}
+    asked |= {field.name: wish.value for field, wish in zip(tab.fields, wishes, strict=True)}
+    asked |= {"seed": 0, "suffix": tab.suffixes[0], **({"points": None} if points is not None else {})}
+    _as_function(submit, f"make_{tab.kind}", asked)
 
-    def look(output: str) -> list[Any]:
-        row = studio.desk.store.get(output) if output else None
-        hidden = [gr.update(visible=False)] * 4
-        if row is None or row.state in ("queued", "running", "failed"):
-            text = (
-                "Waiting for its turn."
-                if row is None or row.state == "queued"
-                else f"{row.stage} {row.fraction or 0:.0%}"
-            )
-            return [text, *[gr.skip()] * 4, gr.skip()]
-        if row.state != "done":
-            return [f"**{row.state}** {row.error or ''}", *hidden, gr.Timer(active=False)]
-        path = studio.home / output
-        shown = [gr.update(visible=False) for _ in range(3)]
-        kinds = {".mp4": 0, ".wav": 1, ".flac": 1, ".png": 2}
-        if (kind := kinds.get(path.suffix)) is not None:
-            shown[kind] = gr.update(value=str(path), visible=True)
-        seconds = "" if row.seconds is None else f" in {row.seconds:.1f} s"
-        return [f"Done{seconds}.", *shown, gr.update(value=str(path), visible=True), gr.Timer(active=False)]
+    def look(shown: Any, picked: str) -> list[Any]:
+        """The tab's jobs, the output that was picked (else the newest), and whether there is something to wait for."""
+        now = {"jobs": studio.desk.listing(prefix, 8), "shows": True}
+        newest = studio.desk.newest_done(prefix)
+        row = studio.desk.store.get(picked) if picked else newest
+        value = {"made": tab.made, "hint": tab.about, "item": None if row is None else made_item(studio, row)}
+        busy = any(job["state"] in ("queued", "running", "failed") for job in now["jobs"])
+        before = {name: part for name, part in (shown or {}).items() if name != "wish"}
+        return [now if now != before else gr.skip(), value, gr.Timer(active=busy)]
 
-    named.click(
-        lambda row: f"{row[0]}@0.8", [named], [emotion], show_progress="hidden", api_visibility="private"
-    )
+    def pick(shown: Any) -> list[Any]:
+        _, output, _ = (shown or {}).get("wish") or ("", "", 0)
+        return [output, *look({}, output)]
+
     go.click(
-        told(submit),
-        [*files, emotion, ground, *wishes, seed, suffix, *([points] if points is not None else [])],
-        [waiting, ground, timer, state],
-        api_name=f"make_{tab.kind}",
+        told(submit), [*files, emotion, ground, *wishes, seed, suffix, *([points] if points is not None else [])],
+        [waiting, ground, timer], api_name=f"make_{tab.kind}", show_progress="hidden",
         api_description=f"{tab.about} Queues the job; the first value returned is its output, to be asked for with `job`.",
-    )
+    )  # fmt: skip
+    go.click(lambda: "", None, [chosen], **quiet)  # what is made now is shown when it is done
+    named.click(lambda row: f"{row[0]}@0.8", [named], [emotion], **quiet)
     if points is not None:
-        picture = files[0]
-        picture.change(
-            told(lambda path: points_value(Path(path), None) if path else {}, alone=False), [picture], [points],
-            show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
-    timer.tick(
-        look,
-        [waiting],
-        [state, video, audio, picture, download, timer],
-        show_progress="hidden",
-        queue=False,
-        api_visibility="private",
-    )
+        found = told(lambda path: points_value(Path(path), None) if path else {}, alone=False)
+        files[0].change(found, [files[0]], [points], **quiet)
+    jobs.input(pick, [jobs], [chosen, jobs, result, timer], queue=False, **quiet)
+    gr.on([opened.select, timer.tick], look, [jobs, chosen], [jobs, result, timer], queue=False, **quiet)
+
+
+def _as_function(function: Callable[..., Any], name: str, parameters: Mapping[str, Any]) -> None:
+    """Give a function that takes what a tab's components hold the name, parameters and defaults that programs and agents call it by."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    listed = [inspect.Parameter(each, kind, default=default) for each, default in parameters.items()]
+    setattr(function, "__signature__", inspect.Signature(listed))  # noqa: B010  functions have no such attribute of their own
+    function.__name__ = function.__qualname__ = name
+
+
+def made_item(studio: Studio, row: JobRow) -> dict[str, Any] | None:
+    """A finished output as the result's widget shows it; None when its file is gone."""
+    path = studio.home / row.output
+    if row.state != "done" or not path.is_file():
+        return None
+    item: dict[str, Any] = {
+        "name": row.job.spec.emotion or row.name, "file": path.name, "url": url(path), "size": path.stat().st_size,
+        "took": "" if row.seconds is None else f"made in {row.seconds:.0f} s",
+    }  # fmt: skip
+    kind = {".mp4": "video", ".wav": "audio", ".flac": "audio", ".png": "picture"}.get(path.suffix)
+    if kind is not None:
+        item[kind] = item["url"]
+    if kind == "audio":
+        item["peaks"], item["seconds"] = loudness_peaks(path, 240)
+    return item
 
 
 def points_value(picture: Path, moved: Sequence[Sequence[float]] | None) -> dict[str, Any]:
@@ -231,10 +239,11 @@ def _file(what: str) -> Any:
             type="filepath",
             editable=False,
             buttons=["download"],
+            elem_classes="speech",
         )
     if what == "portrait":
         return gr.Image(
-            label="Portrait", type="filepath", sources=["upload", "webcam"], height=220, buttons=[]
+            label="Portrait", type="filepath", sources=["upload", "webcam"], height=190, buttons=[]
         )
     return gr.File(
         label="Start from a MIDI file (optional)",

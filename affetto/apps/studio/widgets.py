@@ -8,7 +8,7 @@ import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = (
-    "common.js", "curves.js", "lanes.js", "timeline.js", "stage.js", "jobs.js", "points.js", "library.js", "health.js", "welcome.js",
+    "common.js", "curves.js", "lanes.js", "timeline.js", "stage.js", "jobs.js", "points.js", "result.js", "plan.js", "library.js", "health.js", "welcome.js",
 )  # fmt: skip
 
 

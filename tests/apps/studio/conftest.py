@@ -5,6 +5,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -14,12 +15,12 @@ FLAGS = [
 ]  # fmt: skip
 
 SERVE = """
-import sys
+import importlib.util, sys
 from pathlib import Path
 from affetto.apps.studio.server import open_studio
 from tests.apps.studio.fake import FakeScenes
 if __name__ == "__main__":
-    opened = open_studio(Path(sys.argv[1]), workshop=FakeScenes)
+    opened = open_studio(Path(sys.argv[1]), workshop=FakeScenes, mcp=importlib.util.find_spec("mcp") is not None)
     print(opened.url, flush=True)
     opened.wait()
 """
@@ -27,7 +28,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory):
-    """A running studio in a process of its own: (address, its folder, its process id)."""
+    """A running studio in a process of its own: (address, its folder, its process id, processor seconds until it served)."""
     pytest.importorskip("gradio")
     folder = tmp_path_factory.mktemp("studio")
     script = folder / "serve.py"
@@ -45,8 +46,9 @@ def studio(tmp_path_factory):
         env=environment,
     )
     assert process.stdout is not None
-    address = process.stdout.readline().strip()
-    assert address.startswith("http://127.0.0.1"), "the studio did not start"
+    lines = (line.strip() for line in process.stdout)
+    address = next((line for line in lines if line.startswith("http://127.0.0.1")), "")
+    assert address, "the studio did not start"
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -54,7 +56,8 @@ def studio(tmp_path_factory):
             break
         except OSError:
             time.sleep(0.2)
-    yield address, folder / "home", process.pid
+    spent = psutil.Process(process.pid).cpu_times()
+    yield address, folder / "home", process.pid, spent.user + spent.system
     process.terminate()
     process.wait(timeout=20)
 
@@ -88,7 +91,6 @@ class Visit:
 
     def open(self) -> None:
         self.page.goto(self.address)
-        self.page.wait_for_selector(".affetto-timeline canvas")
         self.page.wait_for_selector(".tl-chips button")
 
     def job(self, state: str, timeout: float = 60_000):

@@ -35,7 +35,11 @@ class FakeScenes:
             raise InvalidInputError("scene.yaml: <b>broken</b> on purpose: mend it")
         steps = 600 if scene["title"] == "slow" else 3
         for step in range(steps):
-            progress(ProgressEvent(stage="acting", done=step, total=steps))
+            progress(
+                ProgressEvent(
+                    stage="acting", done=step, total=steps, preview=lambda: {"peaks": [0.1, 0.9, 0.4]}
+                )
+            )
             cancel.check()
             time.sleep(0.05)
         folder = target.parent

@@ -1,16 +1,21 @@
 """The studio in a real browser."""
 
+import asyncio
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
+import skimage.data
+from PIL import Image
 
+from affetto.apps.studio.reading import face_points
 from affetto.media.audio import Audio, save_audio
 
-IDLE_MIB = 400
+IDLE_MIB, READY_S = 400, 5.0
 
 
 def project_of(visit, studio):
@@ -67,6 +72,8 @@ def test_a_newcomer_goes_from_an_empty_page_to_a_finished_scene_and_back_into_it
     until(visit, lambda: len(read(folder)["keys"]) == before)
     timeline.press("Control+Shift+z")
     until(visit, lambda: len(read(folder)["keys"]) == before + 1)
+    page.get_by_label("How the way to the next key runs").select_option("cosine")
+    until(visit, lambda: any(key["ease"] == "cosine" for key in read(folder)["keys"]))
 
     page.get_by_role("button", name="Render", exact=True).click()
     visit.job("done")
@@ -88,6 +95,78 @@ def test_a_newcomer_goes_from_an_empty_page_to_a_finished_scene_and_back_into_it
     assert list((studio[1] / "exports").glob("*.zip"))
 
 
+class Timeline:
+    """The timeline on the page, in its own units."""
+
+    EDGE, TOP, BOTTOM = 14, 52, 204  # of the canvas, as timeline.js draws it
+
+    def __init__(self, page) -> None:
+        self.page = page
+        self.canvas = page.get_by_role("application", name=re.compile("Emotion timeline"))
+        self.canvas.scroll_into_view_if_needed()
+        self.box = self.canvas.bounding_box()
+        self.seconds = page.evaluate("Affetto.heard.value.duration")
+
+    def at(self, second: float, height: float) -> tuple[float, float]:
+        """A point of the page: `height` is 0 at the bottom of the curves and 1 at their top."""
+        along = self.EDGE + second / self.seconds * (self.box["width"] - 2 * self.EDGE)
+        return self.box["x"] + along, self.box["y"] + self.BOTTOM - height * (self.BOTTOM - self.TOP)
+
+    def drag(self, start: tuple[float, float], stop: tuple[float, float]) -> None:
+        """Press at one point and let go at another."""
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(*stop, steps=5)
+        self.page.mouse.up()
+
+
+def test_a_handle_bends_an_ease_and_a_moved_key_jumps_to_the_beginning_of_a_word(visit, studio):
+    pytest.importorskip("espeakng_loader")
+    page = visit.page
+    folder = new_project(visit, studio, "Bent")
+    page.wait_for_function("Affetto.heard.value.words && Affetto.heard.value.words.length === 20")
+    timeline = Timeline(page)
+    page.mouse.click(*timeline.at(0.7, 0.02))  # chooses the second key, happy from 0.7 to 2.5 by a cosine
+    timeline.drag(timeline.at(0.7 + 0.3642 * 1.8, 0.0), timeline.at(0.7 + 0.8 * 1.8, 0.25))
+    until(visit, lambda: read(folder)["keys"][1]["ease"].startswith("bezier("))
+    x, y = (float(number) for number in read(folder)["keys"][1]["ease"][7:-1].split(",")[:2])
+    assert x == pytest.approx(0.8, abs=0.02)
+    assert y == pytest.approx(0.25, abs=0.03)
+
+    starts = [word[1] for word in page.evaluate("Affetto.heard.value.words")]
+    maybe = min(starts, key=lambda start: abs(start - 2.57))
+    timeline.drag(timeline.at(2.5, 0.5), timeline.at(maybe + 0.05, 0.5))
+    until(visit, lambda: read(folder)["keys"][2]["t"] == pytest.approx(maybe, abs=1e-6))
+
+
+def test_a_point_of_the_face_is_dragged_and_the_job_is_made_from_where_it_is(visit, studio, tmp_path):
+    page = visit.page
+    picture = tmp_path / "face.png"
+    Image.fromarray(skimage.data.astronaut()).save(picture)
+    speech = save_audio(
+        tmp_path / "hum.wav", Audio(samples=np.full((1, 16_000), 0.1, np.float32), rate=16_000)
+    )
+    page.get_by_role("tab", name="Portrait").click()
+    inputs = page.locator("[role=tabpanel]:visible input[type=file]")
+    inputs.nth(0).set_input_files(str(picture))
+    page.wait_for_selector("#talk-points .pt-tools:not([hidden])")
+    page.locator("[role=tabpanel]:visible .speech input[type=file]").set_input_files(str(speech))
+    board = page.get_by_role("application", name=re.compile("Points of the face"))
+    board.press(".")
+    board.press("Shift+ArrowRight")
+    page.get_by_text("1 moved").wait_for()
+    page.locator("#talk-go").click()
+    page.get_by_text("Whose voice or face is this?").and_(page.locator(":visible")).first.wait_for()
+    page.locator("[role=tabpanel]:visible").get_by_text("self: it is I").click()
+    page.locator("#talk-go").click()
+    page.wait_for_selector('#talk-jobs [data-state="done"]')
+    (marks,) = (studio[1] / "projects" / "singles").glob("*.points.json")
+    moved = json.loads(marks.read_text())["points"]
+    found = face_points(picture)["faces"][0]
+    assert moved[0][0] == pytest.approx(found[0][0] + 10, abs=0.11)
+    assert moved[1:] == found[1:]
+
+
 def test_a_reload_in_the_middle_loses_nothing_and_cancelling_stops_the_job(visit, studio):
     new_project(visit, studio, "slow")
     visit.page.get_by_role("button", name="Render", exact=True).click()
@@ -95,6 +174,7 @@ def test_a_reload_in_the_middle_loses_nothing_and_cancelling_stops_the_job(visit
     visit.open()
     job = visit.job("running")
     assert "acting" in job.inner_text() or visit.page.wait_for_selector("text=acting")
+    visit.page.wait_for_selector("#jobs-widget .jb-look canvas")
     visit.page.get_by_role("button", name=re.compile("^Cancel:")).first.click()
     visit.job("cancelled", timeout=15_000)
     assert visit.page.get_by_role("button", name=re.compile("^Try again:")).first.is_visible()
@@ -119,6 +199,14 @@ def test_two_renders_are_compared_side_by_side_on_one_clock(visit, studio):
             "count => document.querySelectorAll('#jobs-widget [data-state=\"done\"]').length === count",
             arg=count,
         )
+    page.get_by_role("button", name=re.compile("^Compare: .*preview 1")).click()
+    page.get_by_text("A: Pair 2").wait_for()
+    page.get_by_text("B: Pair 1").wait_for()
+    page.get_by_role("button", name="Hear B").click()
+    assert page.locator(".st-view video").evaluate_all("all => all.map(each => each.muted)") == [True, False]
+    page.get_by_role("button", name="End comparison").click()
+    page.wait_for_function("document.querySelectorAll('.st-view video').length === 1")
+
     page.get_by_role("tab", name="Library").click()
     page.locator(".lb-card", has_text="Pair, preview 2").wait_for()
     for number in (1, 2):
@@ -135,6 +223,16 @@ def test_two_renders_are_compared_side_by_side_on_one_clock(visit, studio):
     )
 
 
+def test_the_first_start_tells_what_this_machine_can_do_until_it_is_closed(visit):
+    card = visit.page.get_by_role("status", name="First start")
+    card.get_by_text("This machine is ready").wait_for()
+    assert re.search(r"\d+ models are here", card.inner_text())
+    card.get_by_role("button", name="Close").click()
+    visit.open()
+    visit.page.wait_for_timeout(2500)
+    assert card.count() == 0
+
+
 def test_the_health_page_tells_the_licence_of_each_model(visit):
     visit.page.get_by_role("tab", name="Models & Health").click()
     line = visit.page.locator("#health li", has_text="face-motion").first
@@ -144,9 +242,8 @@ def test_the_health_page_tells_the_licence_of_each_model(visit):
 
 def test_a_program_makes_music_through_the_same_jobs(studio):
     client = pytest.importorskip("gradio_client").Client(studio[0], verbose=False)
-    output = client.predict(
-        None, "happy@0.8", None, 8, "", "piano", False, 3, ".mid", api_name="/make_music"
-    )[0]
+    output = client.predict(emotion="happy@0.8", seconds=8, seed=3, suffix=".mid", api_name="/make_music")
+    output = output[0] if isinstance(output, (list, tuple)) else output
     for _ in range(300):
         job = client.predict(output, api_name="/job")
         if job["state"] == "done":
@@ -154,6 +251,40 @@ def test_a_program_makes_music_through_the_same_jobs(studio):
         time.sleep(0.1)
     assert job["made"] == str(studio[1] / output)
     assert (studio[1] / output).read_bytes() == b"made"
+
+
+def test_an_agent_finds_the_jobs_as_tools_and_makes_music_with_one(studio):
+    pytest.importorskip("mcp")
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def ask() -> tuple[set[str], dict, str]:
+        async with (
+            streamable_http_client(f"{studio[0]}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            made = await session.call_tool("make_music", {"emotion": "sad", "seconds": 6, "suffix": ".mid"})
+            output = re.search(r"singles/music-\d+\.mid", str(made.content))
+            assert output is not None, made
+            state = await session.call_tool("job", {"output": output[0]})
+            return set(tools), tools["make_music"].inputSchema["properties"], str(state.content)
+
+    with ThreadPoolExecutor(1) as apart:  # the browser's driver has a loop of its own in this thread
+        names, parameters, state = apart.submit(lambda: asyncio.run(ask())).result()
+    assert names == {
+        "make_voice",
+        "make_face",
+        "make_talk",
+        "make_music",
+        "job",
+        "cancel",
+        "projects",
+        "render",
+    }
+    assert {"emotion", "seconds", "key", "ensemble", "seed", "suffix"} <= set(parameters)
+    assert re.search(r"queued|running|done", state)
 
 
 def test_what_fails_is_told_as_text_and_never_run_as_markup(visit, studio):
@@ -191,6 +322,10 @@ def test_a_real_voice_is_rendered_only_after_someone_said_whose_it_is(visit, stu
     visit.page.get_by_text("Whose voice and face is this?").wait_for(state="hidden")
     visit.page.get_by_role("button", name="Render", exact=True).click()
     visit.job("done")
+
+
+def test_the_page_is_served_after_less_than_five_seconds_of_computing(studio):
+    assert studio[3] < READY_S
 
 
 def test_an_idle_studio_stays_small(studio):

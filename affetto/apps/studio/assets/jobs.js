@@ -47,18 +47,18 @@ window.AffettoJobs = (() => {
       const bar = make("i", {});
       bar.style.width = `${Math.round(100 * share)}%`;
       const detail = [WORDS[job.state] || job.state, job.state === "running" && job.stage, job.state === "running" && job.eta !== null ? `about ${Math.ceil(job.eta)} s left` : "", job.state === "done" && job.seconds !== null ? `${job.seconds.toFixed(0)} s` : ""].filter(Boolean).join(", ");
-      const stageable = job.kind === "render" && job.state === "done" && api.props.value.shows;
+      const { shows, compares } = api.props.value;
       const button = (text, action) => make("button", { type: "button", text, "aria-label": `${text}: ${job.name}`, onclick: action });
       const buttons = [
         ["queued", "running", "failed"].includes(job.state) && button("Cancel", act("cancel_job", job)),
         job.state === "queued" && button("First", act("job_first", job)),
         ["dead", "cancelled"].includes(job.state) && button("Try again", act("retry_job", job)),
-        stageable && button("Show", ask("show", job)),
-        stageable && button("Compare", ask("compare", job)),
+        job.state === "done" && shows && button("Show", ask("show", job)),
+        job.state === "done" && compares && button("Compare", ask("compare", job)),
       ].filter(Boolean);
       const looks = job.looks || [];
       return make("div", { class: "jb", role: "listitem", "data-job": job.output, "data-state": job.state },
-        make("div", { class: "jb-head" }, make("span", { class: "jb-name", text: job.name.replace(/^[\w-]+: /, ""), title: job.name }), ...buttons),
+        make("div", { class: "jb-head" }, make("span", { class: "jb-name", text: job.kind === "render" ? job.name.replace(/^[\w-]+: /, "") : job.name, title: job.name }), ...buttons),
         job.state === "done" ? null : make("div", { class: "jb-bar", role: "progressbar", "aria-label": `Progress of ${job.name}`, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(100 * share)) }, bar),
         make("div", { class: "jb-state", text: detail }),
         looks.length ? make("div", { class: "jb-looks" }, ...looks.map(look)) : null,

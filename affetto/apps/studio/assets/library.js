@@ -6,6 +6,10 @@ window.AffettoLibrary = (() => {
   const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`);
   const when = (seconds) => new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
+  function bars(peaks) {
+    const top = Math.max(...peaks, 1e-3);
+    return make("div", { class: "lb-bars", "aria-hidden": "true" }, ...peaks.map((peak) => { const bar = make("i", {}); bar.style.height = `${Math.round((peak / top) * 100)}%`; return bar; }));
+  }
   function player(item, attributes = {}) {
     if (item.video) return make("video", { src: item.video, preload: "metadata", playsinline: true, "aria-label": `Video of ${item.name}`, ...attributes });
     if (item.audio) return make("audio", { src: item.audio, preload: "metadata", "aria-label": `Sound of ${item.name}`, ...attributes });
@@ -55,8 +59,8 @@ window.AffettoLibrary = (() => {
     function card(item) {
       const at = chosen.indexOf(item.output), shown = player(item, { controls: true });
       return make("article", { class: "card lb-card", "data-output": item.output },
-        shown ? make("div", { class: `lb-view${item.video ? "" : " sound"}` }, shown) : item.picture ? make("div", { class: "lb-view" }, make("img", { src: item.picture, alt: item.name, loading: "lazy" }))
-          : make("div", { class: "lb-view sound" }, make("b", { text: item.output.split(".").pop().toUpperCase() })),
+        shown ? make("div", { class: `lb-view${item.video ? "" : " sound"}` }, item.peaks ? bars(item.peaks) : null, shown) : item.picture ? make("div", { class: "lb-view" }, make("img", { src: item.picture, alt: item.name, loading: "lazy" }))
+          : make("div", { class: "lb-view" }, make("b", { text: item.output.split(".").pop().toUpperCase() })),
         make("h3", {}, make("span", { text: item.name, title: item.name }), make("small", { text: KINDS[item.kind] || item.kind })),
         make("p", { class: "lb-when", text: when(item.finished) }),
         make("div", { class: "tl-row" }, shown ? make("button", { type: "button", class: "lb-pick", text: at < 0 ? "Compare" : `Compared as ${"AB"[at]}`, "aria-pressed": String(at >= 0), onclick: () => compare(item) }) : null,

@@ -7,14 +7,14 @@ window.AffettoPoints = (() => {
   const partOf = (index) => Object.keys(PARTS).find((name) => index >= PARTS[name][0] && index < PARTS[name][1]);
 
   function build(root, api) {
-    let value = {}, points = [], chosen = -1, drag = false, past = [], zoom = null, sent = "";
+    let value = {}, points = [], chosen = -1, drag = false, past = [], zoom = null, fresh = false, sent = "";
     const picture = new Image();
     const canvas = make("canvas", { tabindex: "0", role: "application", "aria-label": "Points of the face. Comma and full stop choose a point, the arrow keys move it by a pixel, with Shift by ten." });
     const told = make("span", { class: "pt-told", role: "status" });
     const button = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
     const undo = button("Undo", "Undo (Ctrl+Z)", () => { if (past.length) { points = past.pop(); commit(); } });
     const reset = button("As found", "Back to the points that were found", () => { remember(); points = copy(value.found); commit(); });
-    const near = button("Zoom to the face", "Show the face alone", () => { zoom = zoom ? null : faceBox(); near.setAttribute("aria-pressed", String(Boolean(zoom))); paint(); });
+    const near = button("Zoom to the face", "Show the face alone", () => { closeUp(!zoom); paint(); });
     const tools = make("div", { class: "tl-row pt-tools" }, undo, reset, near, told);
     const board = make("div", { class: "pt-board" }, canvas);
     root.append(board, tools);
@@ -25,6 +25,7 @@ window.AffettoPoints = (() => {
       const [left, top, right, bottom] = [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)], room = 0.22 * Math.max(right - left, bottom - top);
       return { x: left - room, y: top - 1.6 * room, w: right - left + 2 * room, h: bottom - top + 2.6 * room };
     }
+    function closeUp(on) { zoom = on && points.length === 68 ? faceBox() : null; near.setAttribute("aria-pressed", String(Boolean(zoom))); }
     function view(width, height) {
       const [w, h] = value.size, box = zoom || { x: 0, y: 0, w, h }, scale = Math.min(width / box.w, height / box.h);
       return { scale, dx: (width - box.w * scale) / 2 - box.x * scale, dy: (height - box.h * scale) / 2 - box.y * scale };
@@ -95,9 +96,10 @@ window.AffettoPoints = (() => {
     resizing.observe(root.parentElement);
     return {
       update(given) {
-        if (given.image !== value.image) { past = []; chosen = -1; zoom = null; near.setAttribute("aria-pressed", "false"); if (given.image) picture.src = given.image; }
+        if (given.image !== value.image) { past = []; chosen = -1; fresh = true; if (given.image) picture.src = given.image; }
         value = given;
         if (JSON.stringify(given.points || []) !== sent) { points = copy(given.points); sent = JSON.stringify(points); }
+        if (fresh) { closeUp(true); fresh = false; }
         paint();
       },
       close() { resizing.disconnect(); },
