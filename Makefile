@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.developing: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "installing affetto with its development tools into $(VENV): a few minutes, once"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,usd,tts,provenance,studio]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,usd,tts,provenance,studio,mcp]'
 	@touch $@ $(VENV)/.installed
 
 venv: $(VENV)/.developing  ## make the virtual environment with everything developers need

@@ -28,7 +28,7 @@ def studio(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Renders at the same time.")] = 1,
     mcp: Annotated[
-        bool, typer.Option("--mcp", help="Offer the jobs to agents over MCP too; needs gradio[mcp].")
+        bool, typer.Option("--mcp", help="Offer the jobs to agents over MCP too; needs the extra mcp.")
     ] = False,
     browser: Annotated[
         bool, typer.Option("--browser", help="Open the page in this machine's browser.")
@@ -41,7 +41,7 @@ def studio(
     from affetto.apps.studio.server import open_studio
 
     if mcp:
-        common.check_package("mcp", "MCP needs its package: run pip install 'gradio[mcp]'")
+        common.check_package("mcp", "MCP needs its package: run pip install 'affetto[mcp]'")
     opened = open_studio(
         home,
         address=listen,
