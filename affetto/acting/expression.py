@@ -98,6 +98,7 @@ _SPEAKING_SHARE = np.where(LOWER_FACE, 0.4, 1.0) + pose(
 _PARTING = _channels("mouthUpperUp", "mouthLowerDown", "mouthFunnel", "mouthShrugUpper", "jawOpen")
 _SMILING = _channels("mouthSmile", "mouthStretch", "mouthDimple")
 _ROUND = _channels("mouthPucker", "mouthFunnel")
+_NOTHING = 1e-9  # an emotion weaker than this is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,20 +131,21 @@ def paced(
 ) -> Float[np.ndarray, "frame 8"]:
     """The anchor weights with the pace of a face: emotions come in over `onset_s` and leave over `offset_s`.
 
+    Both are half-way exactly when the track is, so that no change comes late: what leaves slowly begins to leave earlier.
     A frame depends only on frames less than `offset_s` away, so that windows with that margin join seamlessly.
     """
     if len(anchors) == 0:
         return anchors
     emotions = np.concatenate([anchors[:, 1:], anchors[:, 1:].sum(axis=1, keepdims=True)], axis=1)
-    fast_kernel, slow_kernel = hann(onset_s, fps), hann(offset_s, fps)
-    late = (len(slow_kernel) - len(fast_kernel)) // 2  # both begin to rise at the same moment
-    padded = np.pad(emotions, ((late, 0), (0, 0)), mode="edge")
-    fast = convolve1d(emotions, fast_kernel, axis=0, mode="nearest")
-    slow = convolve1d(padded, slow_kernel, axis=0, mode="nearest")[: len(emotions)]
-    envelope = np.maximum(fast, slow)
+    steps = np.diff(emotions, axis=0, prepend=emotions[:1])
+    risen, fallen = (np.cumsum(np.maximum(part, 0.0), axis=0) for part in (steps, -steps))
+    fast = convolve1d(risen, hann(onset_s, fps), axis=0, mode="nearest")
+    slow = convolve1d(fallen, hann(offset_s, fps), axis=0, mode="nearest")
+    envelope = emotions[:1] + fast - slow
+    envelope = np.where(envelope < _NOTHING, 0.0, envelope)  # sums that cancel leave a rest
     present, cap = envelope[:, :-1], envelope[:, -1:]
     total = present.sum(axis=1, keepdims=True)
-    present = present * np.minimum(1.0, cap / np.maximum(total, 1e-9))
+    present = present * np.minimum(1.0, cap / np.maximum(total, _NOTHING))
     neutral = np.maximum(1.0 - present.sum(axis=1, keepdims=True), 0.0)
     return np.concatenate([neutral, present], axis=1)
 

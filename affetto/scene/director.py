@@ -29,7 +29,8 @@ from affetto.scene.pictures import Performer, Segment, canvas, picture_frames, s
 from affetto.scene.planning import MODELS, Plan, output_names, plan_scene, words_can_be_read
 from affetto.scene.recipe import check_inputs
 from affetto.scene.scoring import key_hits, turns
-from affetto.scene.timeline import SpokenLine, Timeline, lay_out
+from affetto.scene.timeline import SpokenLine, Timeline, lay_out, speaker_content
+from affetto.speech.content import SpeechContent
 
 _CALM = EmotionTrack.constant(Emotion.neutral())
 _MEASURED_S = 60.0  # of each speaker that sync is measured on
@@ -168,8 +169,8 @@ class Director:
     def _play(self, timeline: Timeline, name: str, chosen: dict[str, int], watch: Watch) -> FaceCurves:
         """The face of one speaker over the whole timeline, the best of several where a judge is asked.
 
-        A face is slow to let go of an emotion. What that makes it late at a change is measured, and the change begun
-        earlier by as much.
+        How late a change of emotion comes, brows and mouth together, is measured on a first performance, and the change
+        begun earlier by as much.
         """
         first = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name))
         part, track = timeline.cut(_MEASURED_S), timeline.tracks[name, "face"]
@@ -181,7 +182,7 @@ class Director:
 
         self._unfelt[name] = play(part, first, _CALM)
         felt = play(part, first, track)
-        late = sync.face_lags(felt, self._unfelt[name], track)
+        late = sync.face_lags(felt, self._unfelt[name], track, _said(part, name))
         moved = sync.in_time(track, late) if late else track
         if not late and part is timeline and self._best_of == 1:
             return felt
@@ -243,7 +244,9 @@ class Director:
         for done, (name, played) in enumerate(curves.items()):
             part = timeline.cut(_MEASURED_S)
             frames = round(part.seconds * self.scene.fps)
-            found = sync.face_lags(played.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"])
+            found = sync.face_lags(
+                played.sliced(0, frames), self._unfelt[name], part.tracks[name, "face"], _said(part, name)
+            )
             lags += [lag for _, lag in found]
             heard = self.troupe.animator.plan(stems[name].sliced(0.0, part.seconds)).content
             lip = sync.lips_on_sound(played.sliced(0, frames), heard, head)
@@ -329,3 +332,8 @@ class Director:
         performance = self.perform(callback=callback, cancel=cancel)
         files = write_scene(self, performance, folder, Watch(callback, cancel))
         return SceneRender(folder=folder, files=tuple(files), performance=performance, scene=self.scene)
+
+
+def _said(timeline: Timeline, name: str) -> SpeechContent:
+    """What one speaker says over a timeline."""
+    return speaker_content(timeline.of(name), timeline.seconds)

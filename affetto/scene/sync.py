@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
+from affetto.acting.expression import expression_pose, speech_gate
 from affetto.acting.lip_sync import lag_of, lip_lag
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.voice.controls import BANDS, CONTROL_FPS, VoiceControls, analyse
@@ -191,11 +192,17 @@ def _mean(
     return values[first : max(round(stop * _FPS), first) + 1].mean(axis=0)
 
 
-def face_lags(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> list[tuple[Ramp, Lag]]:
-    """By how much brows and mouth are late at each quick change; `unfelt` is the same performance without emotion."""
+def face_lags(
+    felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack, content: SpeechContent | None = None
+) -> list[tuple[Ramp, Lag]]:
+    """By how much brows and mouth are late at each quick change; `unfelt` is the same performance without emotion.
+
+    They are held against the pose that the rules have for the track at each moment, its share of the mouth given way to
+    `content`, what is said, as in the performance: else a word that begins in a change would pass for a lag.
+    """
     seconds = min(felt.seconds, unfelt.seconds)
     frames = max(round(seconds * _FPS), 1)
-    cause = np.asarray(track.sample(np.arange(frames) / _FPS).anchors()[:, 1:], np.float64)
+    wanted = _wanted(track, frames, content)
     change = felt.resampled(_FPS).weights - unfelt.resampled(_FPS).weights
     count = min(frames, len(change))
     lags = []
@@ -203,13 +210,30 @@ def face_lags(felt: FaceCurves, unfelt: FaceCurves, track: EmotionTrack) -> list
         ("emotion in the brows", BROWS, 4.0),
         ("emotion around the mouth", MOUTH, _SYLLABLE),
     ):
-        shown = gaussian_filter1d(change[:count, chosen].astype(np.float64), blur, axis=0, mode="nearest")
+        cause, shown = (
+            gaussian_filter1d(part[:count, chosen].astype(np.float64), blur, axis=0, mode="nearest")
+            for part in (wanted, change)
+        )
         for ramp in ramps(track, seconds):
-            late = ramp_lag(cause[:count], shown, ramp)
+            late = ramp_lag(cause, shown, ramp)
             if late is not None:
                 lag = Lag(what=what, milliseconds=1000 * late, explained=1.0, seconds=ramp.rest - ramp.start)
                 lags.append((ramp, lag))
     return lags
+
+
+def _wanted(track: EmotionTrack, frames: int, content: SpeechContent | None) -> Float[np.ndarray, "frame 52"]:
+    """What the rules would show of the track with no delay, at 100 Hz."""
+    batch = track.sample(np.arange(frames) / _FPS)
+    pose = expression_pose(
+        np.asarray(batch.anchors(), np.float64), np.asarray(batch.effective_vad, np.float64)
+    )
+    if content is None or not len(content):
+        return pose
+    at = np.arange(frames) / _FPS * content.fps
+    said = np.arange(len(content))
+    speaking, closure = (np.interp(at, said, curve) for curve in (content.speaking, content.closure))
+    return pose * speech_gate(speaking, closure, _FPS)
 
 
 def in_time(track: EmotionTrack, lags: Sequence[tuple[Ramp, Lag]]) -> EmotionTrack:

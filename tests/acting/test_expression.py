@@ -111,6 +111,16 @@ def test_emotions_come_in_faster_than_they_leave():
     assert not paced(np.repeat(NEUTRAL, 50, 0), FPS)[:, 1:].any()
 
 
+def test_every_change_is_half_way_when_the_track_is():
+    anchors = np.repeat(NEUTRAL, 300, 0)
+    anchors[100:200] = np.eye(8)[1]
+    anchors[200:] = np.eye(8)[6]
+    shown = paced(anchors, FPS)
+    for column, at in ((1, 100), (1, 200), (6, 200)):
+        around = shown[at - 1 : at + 1, column]
+        assert around.mean() == pytest.approx(0.5, abs=0.01)
+
+
 def test_one_emotion_giving_way_to_another_never_adds_up_to_more():
     anchors = np.repeat(np.eye(8)[1:2], 300, 0)
     anchors[150:] = np.eye(8)[2]

@@ -1,18 +1,13 @@
 import numpy as np
 import pytest
 
+from affetto.acting.expression import expression_pose, speech_gate
 from affetto.acting.lip_sync import lag_of
 from affetto.conditioning.track import EmotionTrack
-from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
-from affetto.scene.sync import BAR_MS, Lag, face_lags, in_time, pooled, ramps
-
-
-def curves(brow: np.ndarray, smile: np.ndarray, fps: float) -> FaceCurves:
-    still = FaceCurves.neutral(len(brow), fps)
-    weights = still.weights.copy()
-    weights[:, ARKIT_INDEX["browInnerUp"]] = brow
-    weights[:, ARKIT_INDEX["mouthSmileLeft"]] = smile
-    return FaceCurves(fps=fps, weights=weights, head=still.head, eyes=still.eyes)
+from affetto.media.animation.curves import FaceCurves
+from affetto.scene.sync import BAR_MS, BROWS, Lag, face_lags, in_time, pooled, ramps
+from affetto.speech.content import SpeechContent
+from affetto.speech.phones import PHONES
 
 
 @pytest.mark.parametrize("lag_s", [-0.12, 0.0, 0.075])
@@ -43,18 +38,45 @@ def test_no_lag_is_made_up_where_nothing_moves_or_nothing_fits():
 TRACK = EmotionTrack.parse("0:neutral; 1.5:neutral; 1.8:surprised; 3:surprised; 3.4:neutral; 6:neutral")
 
 
+def posed(times: np.ndarray) -> np.ndarray:
+    batch = TRACK.sample(np.maximum(times, 0))
+    return expression_pose(batch.anchors().astype(float), batch.effective_vad.astype(float))
+
+
 def test_brows_that_come_late_are_told_apart_from_a_mouth_in_time():
     times = np.arange(0, 6, 1 / 50)
-    felt = TRACK.sample(times).anchors()[:, 6]
-    late = TRACK.sample(np.maximum(times - 0.1, 0)).anchors()[:, 6]
-    found = face_lags(curves(late, felt, 50.0), curves(0 * late, 0 * late, 50.0), TRACK)
+    still = FaceCurves.neutral(len(times), 50.0)
+    weights = posed(times)
+    weights[:, BROWS] = posed(times - 0.1)[:, BROWS]
+    felt = FaceCurves(fps=50.0, weights=weights.astype(np.float32), head=still.head, eyes=still.eyes)
+    found = face_lags(felt, still, TRACK)
     brows = [lag for _, lag in found if lag.what == "emotion in the brows"]
-    mouth = [lag for _, lag in found if lag.what == "emotion around the mouth"]
     assert [ramp.start for ramp, _ in found[:2]] == [1.5, 3.0]
     assert [lag.milliseconds for lag in brows] == pytest.approx([100, 100], abs=10)
-    assert [lag.milliseconds for lag in mouth] == pytest.approx([0, 0], abs=10)
     assert not brows[0].holds
-    assert mouth[0].holds
+
+
+def test_a_word_that_begins_in_a_change_is_no_lag():
+    track = EmotionTrack.parse("0:neutral; 1.5:neutral; 1.9:happy; 4:happy")
+    times = np.arange(0, 4, 1 / 50)
+    batch = track.sample(times)
+    pose = expression_pose(batch.anchors().astype(float), batch.effective_vad.astype(float))
+    speaking = (times > 1.7).astype(np.float32)
+    quiet = np.zeros_like(speaking)
+    phones = np.zeros((len(times), len(PHONES)), np.float32)
+    said = SpeechContent(fps=50.0, phones=phones, closure=quiet, loudness=speaking, speaking=speaking)
+    still = FaceCurves.neutral(len(times), 50.0)
+    shown = (pose * speech_gate(speaking, quiet, 50.0)).astype(np.float32)
+    felt = FaceCurves(fps=50.0, weights=shown, head=still.head, eyes=still.eyes)
+
+    def mouth(content: SpeechContent | None) -> float:
+        (lag,) = (
+            lag for _, lag in face_lags(felt, still, track, content) if lag.what == "emotion around the mouth"
+        )
+        return lag.milliseconds
+
+    assert mouth(said) == pytest.approx(0, abs=5)
+    assert abs(mouth(None)) > 10
 
 
 def test_changes_that_come_late_are_begun_earlier_and_the_rest_stays():
