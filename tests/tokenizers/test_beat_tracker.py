@@ -116,4 +116,5 @@ def test_the_gpu_finds_what_the_cpu_finds():
     network = BeatNetwork(BeatNetworkConfig())
     notes = np.array([[beat / 2, 0.4, 60 + beat % 5, 64] for beat in range(60)], np.float64)
     here = BeatTracker(network).probabilities(notes)[0]
-    assert np.abs(BeatTracker(network.to("cuda")).probabilities(notes)[0] - here).max() < 1e-4
+    there = BeatTracker(network.to("cuda")).probabilities(notes)[0]
+    assert np.abs(there - here).max() < 1e-3  # cuDNN convolves in TF32 unless told otherwise
