@@ -20,6 +20,7 @@ from affetto.runtime.errors import InvalidInputError
 
 MAX_BYTES = 64 << 20
 MAX_JOBS = 1_000_000
+MAX_ERRORS = 1000
 MAX_YAML_NODES = 200_000
 MAX_YAML_DEPTH = 12
 SUFFIXES = (".jsonl", ".csv", ".yaml", ".yml")
@@ -65,6 +66,10 @@ def read_manifest(path: str | Path) -> Manifest:
     errors: list[ManifestError] = []
     seen: dict[tuple[str, str], int] = {}
     for line, row in rows:
+        if len(errors) >= MAX_ERRORS:
+            told = f"{MAX_ERRORS} errors so far: mend those first, the rest was not read"
+            errors.append(ManifestError(line=line, message=told))
+            break
         if isinstance(row, ManifestError):
             errors.append(row)
             continue

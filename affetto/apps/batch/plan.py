@@ -80,8 +80,17 @@ class BatchPlan:
         return work / max(workers, 1)
 
 
-def plan_batch(manifest: Manifest, *, batch_seed: int = 0, shard: tuple[int, int] | None = None) -> BatchPlan:
-    """Every job of a manifest, its inputs probed; `shard` (i of n, from 1) keeps that share of them, by their keys."""
+def plan_batch(
+    manifest: Manifest,
+    *,
+    batch_seed: int = 0,
+    shard: tuple[int, int] | None = None,
+    folder: Path | None = None,
+) -> BatchPlan:
+    """Every job of a manifest, its inputs probed; `shard` (i of n, from 1) keeps that share of them, by their keys.
+
+    With `folder`, jobs whose outputs would leave it through a link there are errors.
+    """
     jobs: list[PlannedJob] = []
     errors = list(manifest.errors)
     for line, spec in manifest.jobs:
@@ -89,6 +98,8 @@ def plan_batch(manifest: Manifest, *, batch_seed: int = 0, shard: tuple[int, int
             jobs.append(plan_job(spec, batch_seed=batch_seed, line=line))
         except AffettoError as error:
             errors.append(ManifestError(line=line, message=str(error)))
+    if folder is not None:
+        errors += _leaving(jobs, folder)
     if shard is not None:
         index, count = shard
         jobs = [job for job in jobs if job.shard_hash % count == index - 1]
@@ -101,6 +112,18 @@ def plan_batch(manifest: Manifest, *, batch_seed: int = 0, shard: tuple[int, int
     return BatchPlan(
         jobs=tuple(jobs), errors=tuple(sorted(errors, key=lambda error: error.line)), missing_weights=missing
     )
+
+
+def _leaving(jobs: Iterable[PlannedJob], folder: Path) -> Iterator[ManifestError]:
+    """An error for each job whose output lies behind a link that leads out of the folder."""
+    real = folder.resolve()
+    inside: dict[Path, bool] = {}
+    for job in jobs:
+        parent = (folder / job.spec.output).parent
+        if not inside.setdefault(parent, parent.resolve().is_relative_to(real)):
+            yield ManifestError(
+                line=job.line, message=f"output {job.spec.output!r}: leaves the output folder through a link"
+            )
 
 
 def plan_job(spec: JobSpec, *, batch_seed: int = 0, line: int = 0) -> PlannedJob:

@@ -112,7 +112,7 @@ def run(
     if watch is not None:
         _watch(jobs, watch, output, devices, dtype, quiet=quiet)
         return
-    planned = plan_batch(read_manifest(jobs), batch_seed=seed, shard=share)
+    planned = plan_batch(read_manifest(jobs), batch_seed=seed, shard=share, folder=output)
     _refuse(jobs, planned.errors)
     label = "" if share is None else f"-{share[0]}-of-{share[1]}"
     with (

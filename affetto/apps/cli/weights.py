@@ -425,9 +425,10 @@ def _converted(weight_id: str, parts: "Parts", target: Path) -> None:
     module, function = CONVERTERS[weight_id]
     converter = getattr(importlib.import_module(module), function)
     takes = inspect.signature(converter).parameters
-    if "parts" in takes:
-        tensors, metadata = converter({name: read_checkpoint(path) for name, path in parts.items()})
-    else:
-        given = {"source": file} if "source" in takes else {}
-        tensors, metadata = converter(read_checkpoint(file), **given)
+    held = {name: read_checkpoint(path) for name, path in parts.items()}
+    given = {"source": file} if "source" in takes else {}
+    try:
+        tensors, metadata = converter(held if "parts" in takes else next(iter(held.values())), **given)
+    except InvalidInputError as error:
+        raise error if str(file) in str(error) else InvalidInputError(f"{file}: {error}") from error
     save_tensors(target, tensors, metadata)

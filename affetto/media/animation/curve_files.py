@@ -148,8 +148,11 @@ def read_npz(path: str | Path) -> FaceCurves:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
+            claimed = sum(_claimed(archive, entry) for entry in archive.infolist())
         if unpacked > 2 * MAX_BYTES:
             raise InvalidInputError(f"{path}: unpacks to {unpacked / 2**20:.0f} MiB: cut it into parts")
+        if claimed > unpacked:
+            raise InvalidInputError(f"{path}: claims more numbers than it holds: export it again")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("weights", "head", "eyes", "fps")}
             meta = json.loads(str(archive["meta"])) if "meta" in archive else {}
@@ -165,6 +168,17 @@ def read_npz(path: str | Path) -> FaceCurves:
     head = _array(path, arrays["head"], "head", (len(weights), 3))
     eyes = _array(path, arrays["eyes"], "eyes", (len(weights), 2, 2))
     return FaceCurves(fps=fps, weights=weights, head=head, eyes=eyes, meta=meta)
+
+
+def _claimed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """How many bytes the header of an array in an archive promises: numpy allocates them before it reads any."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, kind = read(file)
+    return math.prod(shape) * kind.itemsize
 
 
 def with_meta(curves: FaceCurves, **values: Any) -> FaceCurves:
