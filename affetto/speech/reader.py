@@ -12,6 +12,7 @@ from jaxtyping import Float
 from affetto.media.mel import log_mel
 from affetto.runtime.device import autocast, resolve_device, resolve_dtype
 from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.runtime.memory import shorter, together
 from affetto.runtime.progress import CancelToken
 from affetto.speech.content import CONTENT_FPS, RATE, SpeechContent, frame_count, loudness_curve
 from affetto.speech.content_net import LOUD_RMS, MEL, ContentConfig, ContentEncoder
@@ -48,6 +49,11 @@ class WindowPlan:
 
 LIVE_PLAN = WindowPlan(core_s=0.4, left_s=4.0, right_s=0.4)
 """For live sound: results arrive 0.4 to 0.8 s after it."""
+
+
+def usual_plan() -> WindowPlan:
+    """Eight seconds at a time, less where memory is short."""
+    return WindowPlan(core_s=shorter(WindowPlan.core_s))
 
 
 class ContentReader:
@@ -97,15 +103,15 @@ class ContentReader:
     ) -> SpeechContent:
         """The content of 16 kHz mono samples, ceil(50 * seconds) frames; silence gives silence."""
         samples = check_waveform(waveform)
-        plan = plan or WindowPlan()
+        plan, batch = plan or usual_plan(), together(self.batch)
         level = loud_level(samples)
         frames = frame_count(len(samples) / RATE)
         parts: list[SpeechPiece] = []
         starts = list(range(0, max(len(samples), 1), plan.samples[1]))
-        for first in range(0, len(starts), self.batch):
+        for first in range(0, len(starts), batch):
             if cancel is not None:
                 cancel.check()
-            windows = [_cut(samples, start, plan) for start in starts[first : first + self.batch]]
+            windows = [_cut(samples, start, plan) for start in starts[first : first + batch]]
             parts.extend(self._read(windows, [max(loud_level(w.samples), 0.1 * level) for w in windows]))
         phones, closure, speaking = (
             np.concatenate([getattr(part, name) for part in parts])[:frames] for name in _HEADS
@@ -126,9 +132,9 @@ class ContentReader:
         Looks ahead `plan.right_s` and holds a few windows. Loudness is relative to what was heard, not to what comes.
         `LIVE_PLAN` answers within a second.
         """
-        plan = plan or WindowPlan()
+        plan = plan or usual_plan()
         left, core, right = plan.samples
-        together = self.batch if plan.core_s >= 4.0 else 1
+        at_once = together(self.batch) if plan.core_s >= 4.0 else 1
         held = np.zeros(0, np.float32)
         origin = done = 0  # the sample held[0] stands for, and the first sample not yet cut into a window
         level = 0.0
@@ -141,7 +147,7 @@ class ContentReader:
                 done += core
                 drop = max(done - left - origin, 0)
                 held, origin = held[drop:], origin + drop
-                if len(waiting) >= together:
+                if len(waiting) >= at_once:
                     level = yield from self._report(waiting, level)
                     waiting = []
         if waiting:

@@ -10,43 +10,68 @@ import affetto
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, RenderJob, TalkJob, VoiceJob
 from affetto.runtime.files import atomic_path
+from affetto.runtime.memory import Layout, sparing
 from affetto.runtime.progress import CancelToken, ProgressCallback
-from affetto.scene.loading import load_scene
-from affetto.scene.model import Scene
 from affetto.weights.store import sha256_of
 
 RECIPE_SUFFIX = ".recipe.json"
+GENERATORS = {
+    "face": "FaceAnimator",
+    "voice": "VoiceConverter",
+    "music": "MusicComposer",
+    "talk": "TalkingHead",
+}
 
 
 class Workshop:
     """The generators of one process: each is loaded when a job first needs it, and kept."""
 
     def __init__(self, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._asked = device
         self._where = {"device": device, "dtype": dtype}
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
 
     def make(
         self, job: PlannedJob, target: Path, *, progress: ProgressCallback, cancel: CancelToken
     ) -> dict[str, Any]:
-        """Write the job's output to `target` and its recipe beside it; what the output is, for the store."""
+        """Write the job's output to `target` and its recipe beside it; what the output is, for the store.
+
+        A job that runs out of memory is made again with less at once (see `runtime.memory`); its recipe tells so.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         makers: dict[type[JobSpec], Callable[..., None]] = {
             FaceJob: self._face, VoiceJob: self._voice, MusicJob: self._music, TalkJob: self._talk,
             RenderJob: self._render,
         }  # fmt: skip
-        makers[type(job.spec)](job.spec, job.seed, target, progress, cancel)
+        make = makers[type(job.spec)]
+
+        def attempt(layout: Layout) -> None:
+            self._settle(layout, job.spec)
+            make(job.spec, job.seed, target, progress, cancel)
+
+        spared = sparing(job.spec.output, attempt, device=self._asked)
         described = describe_file(target)
         if isinstance(job.spec, RenderJob):  # what it wrote is the recipe
             return described
         with atomic_path(recipe_path(target)) as temporary:
             recipe = job_recipe(job) | {"file": {"name": target.name, "sha256": described["sha256"]}}
+            if spared.savings:
+                recipe["memory"] = {"savings": list(spared.savings), "exact": spared.exact}
             temporary.write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return described
 
+    def _settle(self, layout: Layout, spec: JobSpec) -> None:
+        """Work where and with as little as the layout says; each job begins with all, whatever the one before gave up."""
+        self._where["device"] = layout.device or self._asked
+        if layout.alone:
+            mine = (GENERATORS.get(spec.kind, ""), self._where["device"])
+            self._loaded = {key: loaded for key, loaded in self._loaded.items() if key == mine}
+
     def _generator(self, name: str) -> Any:
-        if name not in self._loaded:
-            self._loaded[name] = getattr(affetto, name).from_pretrained("embedded", **self._where)
-        return self._loaded[name]
+        key = (name, self._where["device"])
+        if key not in self._loaded:
+            self._loaded[key] = getattr(affetto, name).from_pretrained("embedded", **self._where)
+        return self._loaded[key]
 
     def _face(
         self, spec: FaceJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
@@ -54,7 +79,7 @@ class Workshop:
         options = spec.model_dump(
             include={"fps", "text", "language", "articulation", "head_motion", "blinks", "gaze"}
         )
-        animation = self._generator("FaceAnimator")(
+        animation = self._generator(GENERATORS["face"])(
             spec.audio, spec.emotion, seed=seed, callback_on_step_end=progress, cancel=cancel, **options
         )
         animation.save(target, size=spec.size, overwrite=True, progress=progress, cancel=cancel)
@@ -63,7 +88,7 @@ class Workshop:
         self, spec: VoiceJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
     ) -> None:
         options = spec.model_dump(include={"bank", "strength", "level", "keep_timing", "steps"})
-        conversion = self._generator("VoiceConverter")(
+        conversion = self._generator(GENERATORS["voice"])(
             spec.audio, spec.emotion, seed=seed, callback_on_step_end=progress, cancel=cancel, **options
         )
         conversion.save(target, overwrite=True)
@@ -74,7 +99,7 @@ class Workshop:
         options = spec.model_dump(
             include={"like", "mode", "seconds", "bars", "key", "tempo", "metre", "ensemble", "loop", "ending"}
         )
-        piece = self._generator("MusicComposer")(
+        piece = self._generator(GENERATORS["music"])(
             spec.emotion, seed=seed, callback_on_step_end=progress, cancel=cancel, **options
         )
         piece.save(target)
@@ -91,12 +116,13 @@ class Workshop:
                 "frame",
                 "audio_guidance",
                 "emotion_guidance",
+                "articulation",
                 "head_motion",
                 "blinks",
                 "gaze",
             }
         )
-        video = self._generator("TalkingHead")(
+        video = self._generator(GENERATORS["talk"])(
             spec.portrait,
             spec.audio,
             spec.emotion,
@@ -113,6 +139,8 @@ class Workshop:
         self, spec: RenderJob, seed: int, target: Path, progress: ProgressCallback, cancel: CancelToken
     ) -> None:
         from affetto.scene.director import Director  # heavy, and most batches hold no scenes
+        from affetto.scene.loading import load_scene
+        from affetto.scene.model import Scene
 
         loaded = load_scene(spec.scene)
         changes = {"size": spec.size, "seed": seed if spec.seed is not None else None}

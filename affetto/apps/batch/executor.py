@@ -12,6 +12,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.worker import JobEvent, Maker, Order, serve
+from affetto.runtime.errors import OutOfMemoryError
 
 CANCEL_GRACE_S = 1.5
 _SILENT_S = 30.0
@@ -161,6 +162,9 @@ class LocalExecutor:
                 events.append(message)
                 if message.kind != "progress":
                     worker.output = worker.kill_at = None
+                if message.kind == "failed" and message.exit_code == OutOfMemoryError.exit_code:
+                    self._replace(index)  # what fills its memory goes with it
+                    break
         except (EOFError, OSError):
             if worker.output is None:
                 self._replace(index)

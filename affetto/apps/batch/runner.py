@@ -3,17 +3,18 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from affetto.apps.batch.engines import describe_file
+from affetto.apps.batch.engines import describe_file, recipe_path
 from affetto.apps.batch.executor import Executor
-from affetto.apps.batch.leases import LeaseBook
+from affetto.apps.batch.leases import LeaseBook, is_alive
 from affetto.apps.batch.plan import cost_key, estimated_cost
 from affetto.apps.batch.store import JobRow, JobStore
 from affetto.apps.batch.worker import JobEvent
@@ -22,6 +23,7 @@ from affetto.runtime.progress import CancelToken
 
 STATE_FOLDER = ".affetto"
 STORE_NAME = "jobs.sqlite"
+_TEMPORARY = re.compile(r"\.(.{1,40})-[a-z0-9_]{8}(\.[^.]+)", re.DOTALL)  # the names of `atomic_path`
 
 _ELSEWHERE_S = 5.0  # until another machine's job is asked about again
 _FINAL_CODES = (2, 3, 4, 7)  # usage, input, missing weights, policy: trying again changes nothing
@@ -128,6 +130,8 @@ class Runner:
         elif event.kind == "cancelled":
             self._store.cancelled(event.output)
         else:
+            if event.kind == "lost":
+                sweep(self._folder, [row])
             hopeless = event.exit_code in _FINAL_CODES or row.attempts >= self._policy.attempts
             pause = self._policy.pause_s * 2.0**row.attempts
             retry_at = None if hopeless else time.time() + pause
@@ -184,23 +188,42 @@ def _gist(error: str) -> str:
     return error.split(": ", 1)[-1]
 
 
-def prepare(store: JobStore, folder: Path, *, verify: bool = False) -> dict[str, int]:
+def prepare(
+    store: JobStore, folder: Path, *, verify: bool = False, attempts: int = 3, shared: bool = False
+) -> dict[str, int]:
     """Make the store agree with the folder after whatever happened: how many jobs were recovered, files missing or swept.
 
-    A done job is believed when its file has the recorded size and time of change, with `verify` the recorded hash.
+    A done job is believed when its file has the recorded size and time of change, with `verify` the recorded hash. A
+    job that was running at `attempts` crashes is given up. In a `shared` folder only files of this store's own
+    interrupted jobs are swept: the others may be being written.
     """
-    counts = {"recovered": store.recover(), "missing": 0, "swept": 0}
+    interrupted = store.rows(("running",))
+    counts = {"recovered": store.recover(attempts=attempts), "missing": 0}
     for row in store.rows(("done",)):
         if not _stands(folder / row.output, row, verify=verify):
             store.requeue(row.output)
             counts["missing"] += 1
-    for row in store.rows():
+    return counts | {"swept": sweep(folder, interrupted if shared else store.rows())}
+
+
+def sweep(folder: Path, rows: Iterable[JobRow]) -> int:
+    """Remove what writers of these jobs' files left when they were killed (see `runtime.files`); how many files."""
+    wanted: dict[Path, set[tuple[str, str]]] = {}
+    whole: set[Path] = set()  # folders that are a job's own
+    for row in rows:
         target = folder / row.output
-        if target.parent.is_dir():
-            for left in target.parent.glob(f".{_escaped(target.stem[:40])}-*{_escaped(target.suffix)}"):
+        files = wanted.setdefault(target.parent, set())
+        files.update((path.stem[:40], path.suffix) for path in (target, recipe_path(target)))
+        if row.job.spec.kind == "render":
+            whole.add(target.parent)
+    swept = 0
+    for place, files in wanted.items():
+        for left in place.glob(".*-????????.*") if place.is_dir() else ():
+            match = _TEMPORARY.fullmatch(left.name)
+            if match and (place in whole or match.groups() in files):
                 left.unlink(missing_ok=True)
-                counts["swept"] += 1
-    return counts
+                swept += 1
+    return swept
 
 
 def _stands(path: Path, row: JobRow, *, verify: bool) -> bool:
@@ -212,10 +235,6 @@ def _stands(path: Path, row: JobRow, *, verify: bool) -> bool:
     return (stat.st_size, stat.st_mtime_ns) == (row.file["size"], row.file["mtime_ns"])
 
 
-def _escaped(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
-
-
 def state_folder(folder: Path) -> Path:
     """Where a batch keeps its store, lock and leases, created when missing."""
     state = folder / STATE_FOLDER
@@ -224,9 +243,12 @@ def state_folder(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, *, name: str = "run") -> Iterator[None]:
-    """Hold a batch's folder; raises TryAgainError while another living process holds it."""
-    lock = state_folder(folder) / f"{name}.lock"
+def folder_lock(folder: Path, label: str = "") -> Iterator[str]:
+    """Hold a batch's folder, or the part of it called `label`; raises TryAgainError while a living process holds it.
+
+    Gives the label, which the store of that part has in its name.
+    """
+    lock = state_folder(folder) / f"run{label}.lock"
     mine = json.dumps(
         {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     )
@@ -245,9 +267,19 @@ def folder_lock(folder: Path, *, name: str = "run") -> Iterator[None]:
     else:
         raise TryAgainError(f"{folder}: another run took it just now: try again")
     try:
-        yield
+        yield label
     finally:
         lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def machine_lock(folder: Path) -> Iterator[str]:
+    """Hold one of this machine's own places in a shared folder: each run there has a store of its own."""
+    number = 1
+    while _holder(state_folder(folder) / f"run-on-{socket.gethostname()}-{number}.lock") is not None:
+        number += 1
+    with folder_lock(folder, f"-on-{socket.gethostname()}-{number}") as label:
+        yield label
 
 
 def _holder(lock: Path) -> dict[str, Any] | None:
@@ -259,10 +291,4 @@ def _holder(lock: Path) -> dict[str, Any] | None:
         return None
     if host != socket.gethostname():
         return holder
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return holder
+    return holder if is_alive(pid) else None

@@ -19,6 +19,9 @@ from affetto.runtime.errors import InvalidInputError, TryAgainError
 STATES = ("queued", "running", "done", "failed", "dead", "cancelled")
 OPEN = ("queued", "failed")
 
+_DUE = "(not_before <= ? OR finished > ?)"
+"""Whether a job may run by now: its pause is over, or the clock was put back since and the pause means nothing any more."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     output TEXT PRIMARY KEY, name TEXT NOT NULL, key TEXT NOT NULL, spec TEXT NOT NULL, seed INTEGER NOT NULL,
@@ -108,9 +111,9 @@ class JobStore:
         now = time.time() if now is None else now
         with self._transaction():
             row = self._db.execute(
-                "SELECT output FROM jobs WHERE state IN ('queued', 'failed') AND not_before <= ? AND cancel = 0"
+                f"SELECT output FROM jobs WHERE state IN ('queued', 'failed') AND cancel = 0 AND {_DUE}"
                 " ORDER BY priority DESC, added, rowid LIMIT 1",
-                (now,),
+                (now, now),
             ).fetchone()
             if row is None:
                 return None
@@ -156,17 +159,18 @@ class JobStore:
     def hand_back(self, output: str, *, until: float = 0.0) -> None:
         """Queue a running job again as if it had not been tried (not before `until`): the interruption was not its fault."""
         self._run(
-            "UPDATE jobs SET state = 'queued', attempts = MAX(attempts - 1, 0), not_before = ?"
+            "UPDATE jobs SET state = 'queued', attempts = MAX(attempts - 1, 0), not_before = ?, finished = ?"
             " WHERE output = ? AND state = 'running'",
-            (until, output),
+            (until, time.time(), output),
         )
 
-    def recover(self) -> int:
-        """Queue what a killed run left running; how many. A job that was running at three crashes is given up."""
+    def recover(self, *, attempts: int = 3) -> int:
+        """Queue what a killed run left running; how many. A job that was running at so many crashes is given up."""
         with self._transaction():
             self._db.execute(
                 "UPDATE jobs SET state = 'dead', error = 'its worker or the whole run was killed each time it ran',"
-                " exit_code = 1 WHERE state = 'running' AND attempts >= 3"
+                " exit_code = 1 WHERE state = 'running' AND attempts >= ?",
+                (attempts,),
             )
             return self._db.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'").rowcount
 
@@ -235,7 +239,7 @@ class JobStore:
         """Measured seconds for a second of media, by `cost_key`: the median of up to fifty done jobs of each."""
         found = self._db.execute(
             "SELECT cost_key, (finished - started) / media_s AS cost FROM jobs"
-            " WHERE state = 'done' AND media_s > 0 AND started IS NOT NULL ORDER BY finished DESC LIMIT 2000"
+            " WHERE state = 'done' AND media_s > 0 AND finished > started ORDER BY finished DESC LIMIT 2000"
         )
         by_key: dict[str, list[float]] = {}
         for row in found:

@@ -102,12 +102,14 @@ def run(
     from affetto.apps.batch.leases import LeaseBook
     from affetto.apps.batch.manifest import read_manifest
     from affetto.apps.batch.plan import plan_batch
-    from affetto.apps.batch.runner import Runner, RunPolicy, folder_lock, prepare, state_folder
+    from affetto.apps.batch.runner import Runner, RunPolicy, folder_lock, machine_lock, prepare, state_folder
     from affetto.apps.batch.store import JobStore
 
     share, devices = _shard(shard), _devices(device, gpus, workers)
     if engine not in ("local", "ray"):
         raise UsageError(f"unknown --engine {engine!r}: use local or ray")
+    if shared and share is not None:
+        raise UsageError("--shared and --shard divide the jobs in two ways: use one of them")
     common.check_folder(output)
     if watch is not None:
         _watch(jobs, watch, output, devices, dtype, quiet=quiet)
@@ -116,11 +118,11 @@ def run(
     _refuse(jobs, planned.errors)
     label = "" if share is None else f"-{share[0]}-of-{share[1]}"
     with (
-        folder_lock(output, name=f"run{label}"),
+        machine_lock(output) if shared else folder_lock(output, label) as label,
         JobStore(state_folder(output) / f"jobs{label}.sqlite") as store,
     ):
         counts = store.add(planned.jobs)
-        counts |= prepare(store, output, verify=verify)
+        counts |= prepare(store, output, verify=verify, attempts=attempts, shared=shared)
         common.note(_begun(counts), quiet=quiet)
         leases = LeaseBook(state_folder(output) / "leases") if shared else None
         executor = _executor(engine, devices, dtype)
@@ -210,14 +212,14 @@ def merge(
     output: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the outputs.")],
     debug: common.DebugOption = False,
 ) -> None:
-    """Unite the stores of the shards that ran into one folder."""
+    """Unite the stores of the shards, or of the machines with --shared, that ran into one folder."""
     from affetto.apps.batch.runner import STORE_NAME, state_folder
     from affetto.apps.batch.store import JobStore
 
     state = state_folder(output)
-    parts = sorted(state.glob("jobs-*-of-*.sqlite"))
+    parts = sorted(path for way in ("of", "on") for path in state.glob(f"jobs-*{way}-*.sqlite"))
     if not parts:
-        raise InvalidInputError(f"{output}: holds no shards: run the batch with --shard first")
+        raise InvalidInputError(f"{output}: holds no shards: run the batch with --shard or --shared first")
     with JobStore(state / STORE_NAME) as store:
         taken = 0
         for part in parts:

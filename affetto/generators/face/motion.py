@@ -16,6 +16,7 @@ from affetto.generators.face.motion_net import CONTENT_WIDTH, FACTOR, MotionConf
 from affetto.media.animation.curves import ARKIT_52
 from affetto.runtime.device import autocast, resolve_device, resolve_dtype
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
+from affetto.runtime.memory import together
 from affetto.speech.content import CONTENT_FPS, SpeechContent
 from affetto.weights.store import read_arrays, save_tensors, weight_path
 
@@ -81,7 +82,7 @@ class MotionModel:
     ) -> list[Float[np.ndarray, "_frame 52"]]:
         results = [np.zeros((len(content), len(ARKIT_52)), np.float32) for content in contents]
         waiting: dict[int, list[_Window]] = {}
-        limit = _BATCH[self.device.type]
+        limit = together(_BATCH[self.device.type])
 
         def flush(length: int) -> None:
             group = waiting.pop(length)

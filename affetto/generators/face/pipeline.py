@@ -27,6 +27,7 @@ from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import marked_video
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, UsageError
+from affetto.runtime.memory import together
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 from affetto.speech.align import align_text
 from affetto.speech.content import RATE, SpeechContent
@@ -289,7 +290,7 @@ class FaceAnimator:
     def _pieces(
         self, contents: Iterable[SpeechContent], speak: Speak, track: EmotionTrack, options: FaceOptions
     ) -> Iterator[FaceCurves]:
-        batch = _GPU_WINDOWS if self.device.type == "cuda" else 1
+        batch = together(_GPU_WINDOWS) if self.device.type == "cuda" else 1
         return perform(contents, speak, self._head, track, options, batch=batch)
 
 

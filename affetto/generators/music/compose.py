@@ -21,8 +21,9 @@ from affetto.generators.music.grammar import (
 )
 from affetto.generators.music.harmony import chord_classes_of, scale_classes
 from affetto.generators.music.judging import Judge
-from affetto.generators.music.sampling import BarTable, BarWriter, SamplingOptions
+from affetto.generators.music.sampling import BarTable, BarWriter, SamplingOptions, Written
 from affetto.media.previews import notes_preview
+from affetto.runtime.memory import together
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 from affetto.tokenizers.chords import chord_root
 from affetto.tokenizers.vocabulary import chord_id, transposed_chords
@@ -204,9 +205,12 @@ class _Work:
         context, segment = self._context(first, last)
         rules = [self._rule(index) for index in range(first, last)]
         seeds = [[self.seed, 11, first, version] for version in range(self.options.candidates)]
-        versions = self.writer(
-            context, segment, self.table, rules, first_bar=first, seeds=seeds, options=self.options
-        )
+        versions, at_once = list[Written](), together(len(seeds))
+        for begin in range(0, len(seeds), at_once):
+            versions += self.writer(
+                context, segment, self.table, rules,
+                first_bar=first, seeds=seeds[begin : begin + at_once], options=self.options,
+            )  # fmt: skip
         self.words += sum(len(version.words) for version in versions)
         earlier = [self.bars[index] for index in (first - 2, first - 1) if index in self.bars]
         best = min(versions, key=lambda each: self.judge.cost(each, first, last, earlier))

@@ -12,11 +12,12 @@ from affetto.generators.voice.residual_net import FACTOR
 from affetto.generators.voice.speaker import SEMITONE, SpeakerStatistics
 from affetto.media.audio import MAX_CHANNELS, SILENCE_PEAK, Audio
 from affetto.runtime.errors import InvalidInputError
+from affetto.runtime.memory import shorter
 
 MIN_SECONDS = 0.2
 RATES_HZ = (8_000, 192_000)
 SHORTEST_S, LONGEST_S = 8.0, 24.0
-"""A long recording is cut at its quietest moment between these two."""
+"""A long recording is cut at its quietest moment between these two, sooner where memory is short."""
 
 MARGIN = 50 * FACTOR  # frames of context on both sides of a piece
 _VOICED_S = 0.1  # less voice than this is none
@@ -42,7 +43,7 @@ def part_of(controls: VoiceControls, start: int, stop: int) -> VoiceControls:
 
 def cut_at(energy: Float[np.ndarray, "frame"]) -> int:
     """The frame, a multiple of four, at which to end a piece that begins at frame 0: all frames when they are few."""
-    longest, shortest = round(LONGEST_S * CONTROL_FPS), round(SHORTEST_S * CONTROL_FPS)
+    longest, shortest = (round(shorter(seconds) * CONTROL_FPS) for seconds in (LONGEST_S, SHORTEST_S))
     if len(energy) <= longest:
         return len(energy)
     smooth = gaussian_filter1d(energy[:longest].astype(np.float64), 8.0, mode="nearest")

@@ -1,5 +1,6 @@
 """The runner with real worker processes and a workshop that needs no models."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from affetto.apps.batch.executor import LocalExecutor
 from affetto.apps.batch.leases import LeaseBook
-from affetto.apps.batch.runner import Runner, RunPolicy, folder_lock, prepare
+from affetto.apps.batch.runner import Runner, RunPolicy, folder_lock, machine_lock, prepare
 from affetto.apps.batch.store import JobStore
 from affetto.runtime.errors import InvalidInputError, TryAgainError
 from affetto.runtime.progress import CancelToken
@@ -61,7 +62,7 @@ def test_what_stands_is_not_made_again_and_what_changed_is(store, tmp_path):
     work(store, tmp_path)
     times = {n: (tmp_path / f"{n}.mid").stat().st_mtime_ns for n in range(3)}
     (tmp_path / "1.mid").write_text("tampered")
-    (tmp_path / ".2-left.mid").write_text("half a file")
+    (tmp_path / ".2-left_123.mid").write_text("half a file")
     assert store.add(jobs) == {"new": 0, "changed": 0, "known": 3}
     assert prepare(store, tmp_path) == {"recovered": 0, "missing": 1, "swept": 1}
     work(store, tmp_path)
@@ -187,10 +188,64 @@ def test_a_lease_is_held_by_one_and_taken_over_when_its_holder_died(tmp_path):
     assert two.acquire("k") == {"size": 3}
     assert one.acquire("j") == "mine"
     one._closed.set()  # its heart stops
-    os.utime(tmp_path / "j.lease", (1, 1))
+    assert two.acquire("j") == "elsewhere"
+    time.sleep(0.6)
     assert two.acquire("j") == "mine"
     two.close()
-    assert not list(tmp_path.glob("*.lease"))
+    assert not list(tmp_path.glob("*.lease*"))
+
+
+def test_a_lease_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path):
+    (tmp_path / "k.lease").write_text(f'{{"host": "{os.uname().nodename}", "pid": 999999999}}')
+    book = LeaseBook(tmp_path)
+    assert book.acquire("k") == "mine"
+    book.close()
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+def test_a_clock_that_jumps_neither_breaks_leases_nor_makes_a_pause_a_day_long(
+    store, tmp_path, monkeypatch, jump_s
+):
+    one, two = LeaseBook(tmp_path), LeaseBook(tmp_path)
+    assert one.acquire("k") == "mine"
+    store.add([job("a.mid")])
+    store.claim()
+    store.fail("a.mid", "x", 1, retry_at=time.time() + 2.0)
+    assert store.claim() is None
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+    assert two.acquire("k") == "elsewhere"
+    assert store.claim().output == "a.mid"
+    one.close()
+    two.close()
+
+
+def test_what_filled_its_memory_is_replaced(store, tmp_path):
+    store.add([job("full.mid", "runs out of memory"), job("next.mid")])
+    executor = LocalExecutor(["cpu"], workshop=FakeWorkshop)
+    before = executor._workers[0].process.pid
+    try:
+        report = Runner(store, tmp_path, executor, policy=RunPolicy(attempts=1)).run()
+        assert executor._workers[0].process.pid != before
+    finally:
+        executor.close()
+    assert (report.counts["dead"], report.counts["done"]) == (1, 1)
+    assert store.get("full.mid").exit_code == 6
+
+
+def test_a_job_that_runs_out_of_memory_is_made_with_less_at_once_and_its_recipe_tells(store, tmp_path):
+    store.add([job("tight.mid", "needs room for one")])
+    assert work(store, tmp_path).counts["done"] == 1
+    recipe = json.loads((tmp_path / "tight.mid.recipe.json").read_text())
+    assert recipe["memory"] == {
+        "savings": ["models that rest are let go", "one at a time"],
+        "exact": True,
+    }
+
+
+def test_runs_that_share_a_folder_each_have_a_place_of_their_own(tmp_path):
+    with machine_lock(tmp_path) as one, machine_lock(tmp_path) as two:
+        assert one != two
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path):

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-import torch
-
 from affetto.generators.portrait.full.decoding import DecodeCut
 from affetto.generators.portrait.full.sampler import Cut
-from affetto.runtime.errors import OutOfMemoryError
+from affetto.runtime import memory
+from affetto.runtime.memory import Rung, ran_out
 
 Stage = Literal["denoise", "decode"]
 Result = TypeVar("Result")
+
+__all__ = ["RUNGS", "Ladder", "Running", "Stage", "ran_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +25,6 @@ class Running:
     slices_feed_forward: bool = False
     idle_on_device: bool = True
     features_on_device: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One concession: what it is called, and the layout after it (the same layout when it has nothing to give)."""
-
-    name: str
-    apply: Callable[[Running], Running]
-    exact: bool = True  # whether the result stays the same but for rounding
 
 
 def _fewer_windows(running: Running) -> Running:
@@ -52,11 +44,11 @@ def _tiles(running: Running) -> Running:
     return replace(running, decode=replace(running.decode, tile=tile))
 
 
-_IDLE = Rung(
+_IDLE = Rung[Running](
     name="networks that rest leave the device", apply=lambda running: replace(running, idle_on_device=False)
 )
 
-RUNGS: dict[Stage, tuple[Rung, ...]] = {
+RUNGS: dict[Stage, tuple[Rung[Running], ...]] = {
     "denoise": (
         Rung(name="one window at a time", apply=_fewer_windows),
         _IDLE,
@@ -86,42 +78,20 @@ class Ladder:
     """Repeats work that ran out of memory with less and less of it, and remembers what was given up."""
 
     def __init__(self, running: Running, *, changed: Callable[[Running], None] | None = None) -> None:
-        self.running, self.taken = running, tuple[str, ...]()
-        self.exact = True
-        self._changed = changed
-        self._left: dict[Stage, list[Rung]] = {stage: list(rungs) for stage, rungs in RUNGS.items()}
+        advice = "use a smaller --size or --preset preview"
+        self._ladder = memory.Ladder(running, advice=advice, changed=changed)
+        self._left = {stage: iter(rungs) for stage, rungs in RUNGS.items()}
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """What was given up, in order."""
+        return self._ladder.taken
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result stays the same but for rounding."""
+        return self._ladder.exact
 
     def attempt(self, stage: Stage, work: Callable[[Running], Result]) -> Result:
         """What `work` gives; raises OutOfMemoryError when nothing is left to give up."""
-        while True:
-            try:
-                return work(self.running)
-            except Exception as error:
-                if not ran_out(error):
-                    raise
-                reason = " ".join(str(error).split())[:120]
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self._descend(stage, reason)
-
-    def _descend(self, stage: Stage, reason: str) -> None:
-        left = self._left[stage]
-        while left:
-            rung = left.pop(0)
-            lower = rung.apply(self.running)
-            if lower != self.running:
-                self.running, self.taken = lower, (*self.taken, rung.name)
-                self.exact = self.exact and rung.exact
-                if self._changed is not None:
-                    self._changed(lower)
-                return
-        raise OutOfMemoryError(
-            f"out of memory in {stage} after all savings ({reason}): use a smaller --size or --preset preview"
-        )
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory is short, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
+        return self._ladder.attempt(stage, self._left[stage], work)
