@@ -13,11 +13,12 @@ from affetto.runtime.errors import MissingResourceError, UsageError
 
 LOOPBACK = "127.0.0.1"
 MAX_UPLOAD = "200mb"
-_TRIES, _LOCKED_S, _DELAY_S = 5, 60.0, 0.5
+TRIES, LOCKED_S = 5, 60.0
+_DELAY_S, _MOST_S = 0.5, 8.0
 
 
 class Doorkeeper:
-    """Checks one name and password, slowly, and shuts for a minute after five wrong tries in a row."""
+    """Checks one name and password: each wrong try in a row doubles the wait, and five shut the door for a minute."""
 
     def __init__(
         self,
@@ -42,7 +43,9 @@ class Doorkeeper:
 
     def __call__(self, name: str, password: str) -> bool:
         """Whether name and password are right and the door is not shut."""
-        self._wait(_DELAY_S)
+        with self._guard:
+            wrong = self._wrong
+        self._wait(min(_DELAY_S * 2**wrong, _MOST_S))
         with self._guard:
             if self._clock() < self._shut_until:
                 return False
@@ -50,8 +53,8 @@ class Doorkeeper:
                 password.encode(), self._password.encode()
             )
             self._wrong = 0 if right else self._wrong + 1
-            if self._wrong >= _TRIES:
-                self._wrong, self._shut_until = 0, self._clock() + _LOCKED_S
+            if self._wrong >= TRIES:
+                self._wrong, self._shut_until = 0, self._clock() + LOCKED_S
             return bool(right)
 
 

@@ -97,7 +97,7 @@ def test_a_matrix_fills_the_template(tmp_path):
         ("a: &a [x, x]\nb: [*a, *a]\n", "aliases"),
         ("jobs: {a: 1}\n", "not a list"),
         ("jobs: [\n", "not YAML"),
-        (f"matrix: {{a: {list(range(1001))}}}\n" + "template: {output: x}\n" + "include: 3\n", "not a list"),
+        (f"matrix: {{a: {list(range(101))}}}\n" + "template: {output: x}\n" + "include: 3\n", "not a list"),
         ("matrix:\n" + "".join(f"  a{n}: {list(range(100))}\n" for n in range(4)), "combinations"),
         ("speech: here\n", "unknown key 'speech'"),
         ("[" * 3000, "YAML"),
