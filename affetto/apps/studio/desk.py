@@ -30,7 +30,7 @@ class JobDesk:
         workshop: Callable[..., Maker] | None = None,
     ) -> None:
         self.home = home
-        self._lock = folder_lock(home, name="studio")
+        self._lock = folder_lock(home, "-studio")
         self._lock.__enter__()
         self._local = threading.local()
         self._path = state_folder(home) / STORE_NAME

@@ -121,7 +121,7 @@ class Page:
             self.portrait = gr.Image(
                 label="Portrait", type="filepath", sources=["upload", "webcam"], height=190, elem_id="portrait", buttons=[]
             )  # fmt: skip
-            gr.HTML('<p class="note">Without a portrait, the 3D head speaks.</p>')
+            gr.HTML('<p class="note">Without a portrait, the 3D head speaks.</p>', padding=False)
             self.find = gr.Button(
                 "Check the points of the face", size="sm", visible=False, elem_id="find-points"
             )
@@ -177,8 +177,8 @@ class Page:
             self.showing,
         ]  # fmt: skip
         whole = [self.name, *fields]
-        quick = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-        slow = {"api_visibility": "private"}
+        quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+        slow: dict[str, Any] = {"api_visibility": "private"}
         page.load(told(self.on_load), [self.name], [*whole, self.welcome], **quick)
         self.projects.input(told(self.on_open), [self.projects], whole, **quick)
         self.new.click(told(self.on_new), None, whole, **quick)

@@ -101,7 +101,7 @@ def generator_tab(
 ) -> None:
     """The components of one generator and what they do; its jobs are looked at while the tab is open."""
     prefix = f"singles/{tab.kind}-"
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Row(elem_classes="generator"):
         with gr.Column(scale=7, min_width=320):
             result = widget("Result", elem_id=f"{tab.kind}-result")

@@ -13,10 +13,10 @@ SCRIPTS = (
 
 
 def head() -> str:
-    """What the page's head loads: our scripts, from this server; the 3D viewer comes when there is something to view."""
-    return "".join(
-        f'<script src="/gradio_api/file={(ASSETS / name).as_posix()}"></script>' for name in SCRIPTS
-    )
+    """What the page's head loads: our scripts and frame, from this server; the 3D viewer comes when there is something to view."""
+    served = f"/gradio_api/file={ASSETS.as_posix()}"
+    scripts = "".join(f'<script src="{served}/{name}"></script>' for name in SCRIPTS)
+    return f'<link rel="stylesheet" href="{served}/frame.css">{scripts}'
 
 
 def widget(

@@ -16,7 +16,7 @@ window.AffettoResult = (() => {
       const step = width / Math.max(peaks.length, 1);
       peaks.forEach((peak, index) => {
         const tall = Math.max((peak / top) * (height - 16), 2);
-        pen.fillStyle = index / peaks.length <= share ? "#b79bff" : "rgba(183,155,255,.42)";
+        pen.fillStyle = index / peaks.length <= share ? "#b79bff" : "rgba(183,155,255,.6)";
         pen.fillRect(index * step, (height - tall) / 2, Math.max(step - 1, 1), tall);
       });
       pen.fillStyle = "#fff"; pen.fillRect(share * (width - 2), 0, 2, height);
