@@ -1,6 +1,7 @@
 """Opening the studio: where it listens, what it may read, and that it asks nobody else for anything."""
 
 import hmac
+import importlib
 import os
 import threading
 import time
@@ -134,7 +135,7 @@ def open_studio(
 def _desk(home: Path, **options: Any) -> Any:
     """The desk that works on the jobs of `home`, once gradio is known to be here."""
     try:
-        import gradio  # noqa: F401
+        importlib.import_module("gradio")
     except ImportError as error:
         raise MissingResourceError("the studio needs gradio: run pip install 'affetto[studio]'") from error
     from affetto.apps.studio.desk import JobDesk
