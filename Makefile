@@ -5,7 +5,7 @@ OUT    ?= affetto-demo
 BIN    := $(VENV)/bin
 RUN    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help venv install demo test lint types layers spelling ci clean
+.PHONY: help venv install demo test lint types layers spelling audit ci clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ layers: $(VENV)/.developing  ## rooms import downward only
 
 spelling: $(VENV)/.developing  ## typing errors in words
 	$(BIN)/codespell
+
+audit:  ## look every pin up in the database of known holes; needs the network
+	@./.ci/audit
 
 ci:  ## everything a change must pass
 	./.ci/run
