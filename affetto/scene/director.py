@@ -25,10 +25,11 @@ from affetto.scene.model import Scene
 from affetto.scene.performance import Judge, Performance, SceneChunk, SceneRender, Watch
 from affetto.scene.performers import Troupe
 from affetto.scene.permission import check_consent
-from affetto.scene.pictures import Performer, Segment, canvas, picture_frames, segments
+from affetto.scene.pictures import Performer, picture_frames, segments
 from affetto.scene.planning import MODELS, Plan, output_names, plan_scene, words_can_be_read
 from affetto.scene.recipe import check_inputs
 from affetto.scene.scoring import key_hits, turns
+from affetto.scene.segments import Segment, canvas
 from affetto.scene.timeline import SpokenLine, Timeline, lay_out, speaker_content
 from affetto.speech.content import SpeechContent
 

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 from affetto.head.model import HeadModel
 from affetto.head.render import Renderer, open_renderer, render_curves
 from affetto.media.animation.curves import FaceCurves
+from affetto.scene.segments import Segment
 from affetto.scene.timeline import Timeline
 
 Frame = UInt8[np.ndarray, "row column 3"]
@@ -27,15 +27,6 @@ class Performer(Protocol):
     def close(self) -> None:
         """Free what drawing holds."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """Consecutive frames that show the same speakers, from left to right."""
-
-    start: int
-    stop: int
-    names: tuple[str, ...]
 
 
 class HeadPerformer:
@@ -130,11 +121,3 @@ def _cover(picture: Frame, width: int, height: int) -> UInt8[np.ndarray, "tall w
 
             picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
     return picture
-
-
-def canvas(plan: Sequence[Segment], size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the video: as wide as needed for the most people shown at once (3 : 4 each at least)."""
-    most = max(len(segment.names) for segment in plan)
-    width, height = size
-    wide = width if most == 1 else round(width * max(most * 0.75, 1.0))
-    return wide + wide % 2, height + height % 2

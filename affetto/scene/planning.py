@@ -9,7 +9,7 @@ from typing import Any
 
 from affetto.media.audio import probe_audio
 from affetto.scene.model import SOLO, Scene
-from affetto.scene.pictures import Segment, canvas
+from affetto.scene.segments import Segment, canvas
 from affetto.weights.registry import REGISTRY
 
 FIXED_MIB = 820.0

@@ -18,8 +18,9 @@ from affetto.provenance.sealing import marked_audio, marked_video, save_marked_a
 from affetto.scene.edit_lists import MediaFiles, write_edit_lists
 from affetto.scene.exports import write_subtitles, write_track
 from affetto.scene.performers import person
-from affetto.scene.pictures import canvas, picture_frames
+from affetto.scene.pictures import picture_frames
 from affetto.scene.recipe import recipe_document, settled, write_recipe
+from affetto.scene.segments import canvas
 from affetto.scene.sheet import SHEET_FRAMES, draw_sheet, moments
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ import pytest
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.voice.time_map import TimeMap
-from affetto.scene.pictures import canvas, segments
+from affetto.scene.pictures import segments
+from affetto.scene.segments import canvas
 from affetto.scene.timeline import GRID_S, joined, speaker_content, warped_content
 from affetto.speech.content import CONTENT_FPS
 from affetto.speech.phones import PHONE_INDEX, SILENCE
