@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from affetto.conditioning.directions import isotonic
 from affetto.conditioning.emotion import MAX_INTENSITY, Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.runtime.errors import InvalidInputError
@@ -40,6 +39,8 @@ class AskGet:
     @property
     def shares(self) -> Float[np.ndarray, "step"]:
         """What is got, monotone, as a share of what full strength gives: 0 at none, 1 at full."""
+        from affetto.conditioning.directions import isotonic  # torch: a scene's model is read without it
+
         rising = isotonic(self.got.astype(np.float64))
         span = rising[-1] - rising[0]
         return self.asked / self.asked[-1] if span < _LEAST_SPAN else (rising - rising[0]) / span
