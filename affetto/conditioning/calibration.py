@@ -7,6 +7,7 @@ asked to got, made monotone, is turned around: to get half of what full strength
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from affetto.conditioning.track import EmotionTrack
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
 
+EMBEDDED, NONE = "embedded", "none"
 _MAX_BYTES = 2**20
 _LEAST_SPAN = 0.05  # of the critic's scale: a curve that rises less says nothing
 _STEEPEST = 4.0  # how much faster than the wish the asked strength may rise
@@ -85,6 +87,16 @@ class Calibration:
         return replace(
             track, keyframes=tuple(replace(key, emotion=moved(key.emotion)) for key in track.keyframes)
         )
+
+    @classmethod
+    def named(cls, name: str | Path) -> "Calibration | None":
+        """What comes with affetto (`embedded`), nothing (`none`), or the curves of a file."""
+        if str(name) == NONE:
+            return None
+        if str(name) != EMBEDDED:
+            return cls.load(name)
+        with resources.as_file(resources.files("affetto.conditioning") / "data" / "calibration.json") as path:
+            return cls.load(path)
 
     def save(self, path: str | Path) -> Path:
         """Write the curves as JSON."""

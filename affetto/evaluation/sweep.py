@@ -1,7 +1,7 @@
 """Ask-vs-get: what each generator gives for eight emotions at five strengths, by critics it was not made with.
 
-The curves go into the documents as a picture and a table, and into a calibration file with which strength becomes linear
-(`calibration:` in a scene).
+The curves go into the documents as a picture and a table. Curves by the critics that choose (`choosing`) become a
+calibration with which strength is linear (`calibration:` in a scene); the critics that report have no part in it.
 """
 
 import dataclasses
@@ -23,9 +23,12 @@ from affetto.conditioning.figure import emotion_colour
 from affetto.conditioning.track import EmotionTrack
 from affetto.evaluation import critics
 from affetto.evaluation.measuring import Measured
+from affetto.evaluation.poses import POSES, measure_poses
 from affetto.evaluation.scores import Linearity, linearity
 from affetto.evaluation.voice_sets import read_takes
+from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio, load_audio
+from affetto.media.midi import Score
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import UsageError
 from affetto.runtime.files import atomic_path
@@ -37,8 +40,12 @@ EMOTIONS = (*(name for name in ANCHORS_8 if name != "neutral"), "calm")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERATORS = ("voice", "face", "music", "portrait")
 
-_TAKES = 1  # neutral takes of each of two unheard speakers
-_PIECES, _PIECE_S = 8, 10.0
+JUDGES = ("reporting", "choosing")
+"""Who says what was got: the critics of `evaluate`, or those of `--best-of` (speech encoder, poses of the rules, formula)."""
+
+_TAKES, _PIECES, _PIECE_S = 1, 8, 10.0  # for each of two speakers; of music; seconds of one
+_OTHER_SEEDS = 10_000
+_SURE = 1.96  # standard errors of a 95 % interval
 _FLAT = 0.05  # a curve that moves less than this says nothing
 _INK, _SOFT, _GRID = "#23262d", "#6b7280", "#e5e7eb"
 
@@ -59,6 +66,18 @@ class Curve:
         return self.clips.mean(axis=0)
 
     @property
+    def margin(self) -> Float[np.ndarray, "step"]:
+        """Half the width of the mean's 95 % interval over clips; NaN for a single clip."""
+        return _margin(self.clips)
+
+    @property
+    def least_step(self) -> tuple[float, float]:
+        """The step that rises least, from one strength to the next, and half its 95 % interval (clips are paired)."""
+        steps = np.diff(self.clips, axis=1)
+        least = int(steps.mean(axis=0).argmin())
+        return float(steps.mean(axis=0)[least]), float(_margin(steps)[least])
+
+    @property
     def line(self) -> Linearity:
         """How straight and monotone the mean curve is."""
         return linearity(self.asked, self.got.tolist())
@@ -69,6 +88,12 @@ class Curve:
         if float(np.ptp(self.got)) < _FLAT:
             return "flat"
         return "yes" if self.line.monotone and self.got[-1] > self.got[0] else "no"
+
+
+def _margin(rows: Float[np.ndarray, "clip column"]) -> Float[np.ndarray, "column"]:
+    if len(rows) < 2:
+        return np.full(rows.shape[1], np.nan)
+    return _SURE * rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
 
 
 Maker = Callable[[Emotion, int], Measured]
@@ -84,19 +109,30 @@ def sweep(
     device: str = "auto",
     portrait: Path | None = None,
     calibration: Calibration | None = None,
+    judge: str = "reporting",
+    takes: int | None = None,
     callback: ProgressCallback | None = None,
 ) -> list[Curve]:
-    """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of unheard speakers.
+    """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of two speakers.
 
+    `takes` are of each speaker, and eight times as many pieces of music. `judge` is one of `JUDGES`: those that report hear
+    speakers whom no model has heard, those that choose hear others and other seeds, so that a calibration is held out.
     With `calibration` the strengths are translated first, which shows how linear they become. A portrait's motion is judged
     as curves; with the picture `portrait` it is drawn, and the faces in the frames are found, fitted and judged.
     """
     unknown = [name for name in generators if name not in GENERATORS]
     if unknown:
         raise UsageError(f"no generator is called {unknown[0]!r}: use {', '.join(GENERATORS)}")
+    if judge not in JUDGES:
+        raise UsageError(f"no judge is called {judge!r}: use {' or '.join(JUDGES)}")
+    stage = _Stage(
+        data=data, device=device, portrait=portrait, judge=judge, takes=takes or _TAKES,
+        split="test" if judge == "reporting" else "validation",
+    )  # fmt: skip
+    seed += 0 if judge == "reporting" else _OTHER_SEEDS
     curves: list[Curve] = []
     for generator in generators:
-        makers = list(_makers(generator, data=data, device=device, portrait=portrait))
+        makers = list(_MAKERS[generator](stage))
         rising = [strength for strength in strengths if strength > 0]
         tell = _Counter(f"sweep {generator}", len(makers) * (1 + len(emotions) * len(rising)), callback)
         bases = [make(Emotion.neutral(), seed + row) for row, make in enumerate(makers)]
@@ -147,6 +183,8 @@ def got(part: Measured, base: Measured, name: str) -> float:
     the others: the share of the way to the emotion's place, half of it measured in VAD and half by probability where the
     critic knows the name, else all of it in VAD.
     """
+    if part.critic == POSES:
+        return part.mixture[name] - base.mixture[name]
     if part.medium == "face" and name in part.names:
         return (_evidence(part, name) - _evidence(base, name)) / 10.0
     vad, before = (np.average(each.vad, axis=0, weights=each.weights) for each in (part, base))
@@ -164,17 +202,30 @@ def _evidence(part: Measured, name: str) -> float:
     return float((logs[:, part.names.index(name)] - logs[:, part.names.index("neutral")]).mean())
 
 
-def _makers(generator: str, *, data: Path | None, device: str, portrait: Path | None) -> Iterator[Maker]:
-    if generator == "voice":
-        yield from _voices(data, device)
-    elif generator == "face":
-        yield from _faces(data, device)
-    elif generator == "music":
-        yield from _music(device)
-    elif portrait is None:
-        yield from _portrait_curves(data, device)
-    else:
-        yield from _portraits(portrait, device)
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """What is swept with whom: recordings, device, a picture, the judge."""
+
+    data: Path | None
+    device: str
+    portrait: Path | None
+    judge: str
+    takes: int
+    split: str
+
+    def voice(self, audio: Audio, neutral: Audio | None) -> Measured:
+        """What the judge hears in a voice."""
+        if self.judge == "choosing":
+            return critics.measure_voice(audio, encoder="speech-emotion")
+        return critics.measure_voice(audio, neutral=neutral)
+
+    def face(self, curves: FaceCurves) -> Measured:
+        """What the judge sees in a face."""
+        return measure_poses(curves, EMOTIONS) if self.judge == "choosing" else critics.measure_face(curves)
+
+    def music(self, score: Score) -> Measured:
+        """What the judge hears in a piece."""
+        return critics.measure_music(score, encoder="formula" if self.judge == "choosing" else "embedded")
 
 
 def demo_speech() -> Audio:
@@ -183,89 +234,103 @@ def demo_speech() -> Audio:
         return load_audio(path)
 
 
-def _sources(data: Path | None) -> list[tuple[Audio, Audio | None]]:
+def _sources(stage: _Stage) -> list[tuple[Audio, Audio | None]]:
     """Recordings to speak, each with its speaker's neutral voice when that is known."""
-    if data is None:
+    if stage.data is None:
         return [(demo_speech(), demo_speech())]
-    takes = [take for take in read_takes(data) if take.split == "test" and take.emotion == "neutral"]
+    takes = [
+        take for take in read_takes(stage.data) if take.split == stage.split and take.emotion == "neutral"
+    ]
     found = []
     for speaker in dict.fromkeys(take.speaker for take in takes):
         own = [take for take in takes if take.speaker == speaker]
-        rest = np.concatenate([take.audio.mono() for take in own[_TAKES:]])[None]
+        count = min(stage.takes, len(own) - 1)
+        rest = np.concatenate([take.audio.mono() for take in own[count:]])[None]
         neutral = Audio(samples=np.ascontiguousarray(rest, np.float32), rate=own[0].audio.rate)
-        found += [(take.audio, neutral) for take in own[:_TAKES]]
+        found += [(take.audio, neutral) for take in own[:count]]
     return found
 
 
-def _voices(data: Path | None, device: str) -> Iterator[Maker]:
+def _voices(stage: _Stage) -> Iterator[Maker]:
     from affetto.generators.voice.pipeline import VoiceConverter
 
-    converter = VoiceConverter.from_pretrained("embedded", device=device)
-    for audio, neutral in _sources(data):
+    converter = VoiceConverter.from_pretrained("embedded", device=stage.device)
+    for audio, neutral in _sources(stage):
 
         def make(
             emotion: Emotion, seed: int, audio: Audio = audio, neutral: Audio | None = neutral
         ) -> Measured:
-            done = converter(audio, emotion, seed=seed)
-            return critics.measure_voice(done.audio, neutral=neutral)
+            return stage.voice(converter(audio, emotion, seed=seed).audio, neutral)
 
         yield make
 
 
-def _faces(data: Path | None, device: str) -> Iterator[Maker]:
+def _faces(stage: _Stage) -> Iterator[Maker]:
     from affetto.generators.face.pipeline import FaceAnimator
 
-    animator = FaceAnimator.from_pretrained("embedded", device=device)
-    for audio, _ in _sources(data):
+    animator = FaceAnimator.from_pretrained("embedded", device=stage.device)
+    for audio, _ in _sources(stage):
         plan = animator.plan(audio)
 
         def make(emotion: Emotion, seed: int, plan: Any = plan) -> Measured:
             options = dataclasses.replace(plan.options, seed=seed)
             changed = dataclasses.replace(plan, track=EmotionTrack.constant(emotion), options=options)
-            return critics.measure_face(animator.perform(changed))
+            return stage.face(animator.perform(changed))
 
         yield make
 
 
-def _music(device: str) -> Iterator[Maker]:
+def _music(stage: _Stage) -> Iterator[Maker]:
     from affetto.generators.music.pipeline import MusicComposer
 
-    composer = MusicComposer.from_pretrained("embedded", device=device)
+    composer = MusicComposer.from_pretrained("embedded", device=stage.device)
 
     def make(emotion: Emotion, seed: int) -> Measured:
-        return critics.measure_music(composer(emotion, seconds=_PIECE_S, seed=seed).score)
+        return stage.music(composer(emotion, seconds=_PIECE_S, seed=seed).score)
 
     # several pieces, because which notes are drawn moves a critic more than a step of strength
-    yield from [make] * _PIECES
+    yield from [make] * (_PIECES * stage.takes)
 
 
-def _portrait_curves(data: Path | None, device: str) -> Iterator[Maker]:
+def _portraits(stage: _Stage) -> Iterator[Maker]:
+    yield from _portrait_curves(stage) if stage.portrait is None else _portrait_pictures(stage)
+
+
+def _portrait_curves(stage: _Stage) -> Iterator[Maker]:
     from affetto.generators.portrait.motion import MotionGenerator
 
-    motion = MotionGenerator.from_pretrained("embedded", device=device)
-    for audio, _ in _sources(data):
+    motion = MotionGenerator.from_pretrained("embedded", device=stage.device)
+    for audio, _ in _sources(stage):
 
         def make(emotion: Emotion, seed: int, audio: Audio = audio) -> Measured:
-            return critics.measure_face(motion(audio, emotion, seed=seed))
+            return stage.face(motion(audio, emotion, seed=seed))
 
         yield make
 
 
-def _portraits(portrait: Path, device: str) -> Iterator[Maker]:
+def _portrait_pictures(stage: _Stage) -> Iterator[Maker]:
     from affetto.evaluation.video_faces import see_frames
     from affetto.generators.portrait.pipeline import TalkingHead, TalkOptions
 
-    where = resolve_device(device)
-    talking = TalkingHead.from_pretrained("embedded", device=where)
-    picture = talking.portrait(portrait)
+    assert stage.portrait is not None
+    talking = TalkingHead.from_pretrained("embedded", device=resolve_device(stage.device))
+    picture = talking.portrait(stage.portrait)
     speech = demo_speech().sliced(0.0, 4.0)
 
     def make(emotion: Emotion, seed: int) -> Measured:
         video = talking(picture, speech, emotion, options=TalkOptions(size=256, frame="1:1", seed=seed))
         seen = see_frames((i / video.curves.fps, frame) for i, frame in enumerate(video.frames()))
-        return critics.measure_face(seen.curves)
+        return stage.face(seen.curves)
 
     yield make
+
+
+_MAKERS: Mapping[str, Callable[[_Stage], Iterator[Maker]]] = {
+    "voice": _voices,
+    "face": _faces,
+    "music": _music,
+    "portrait": _portraits,
+}
 
 
 def calibration_of(curves: Sequence[Curve]) -> Calibration:
@@ -288,6 +353,8 @@ def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:
                 f"{strength:g}": round(float(value), 3)
                 for strength, value in zip(curve.asked, curve.got, strict=True)
             },
+            "± at 1": round(float(curve.margin[-1]), 3) if len(curve.clips) > 1 else "",
+            "least step": _step(curve),
             "Spearman": round(curve.line.spearman, 3),
             "R2": round(curve.line.r2, 3),
             "rises": curve.verdict,
@@ -295,6 +362,11 @@ def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:
         }
         for curve in curves
     ]
+
+
+def _step(curve: Curve) -> str:
+    rise, margin = curve.least_step
+    return f"{rise:+.3f}" if np.isnan(margin) else f"{rise:+.3f} ± {margin:.3f}"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -323,6 +395,9 @@ def draw(path: Path, curves: Sequence[Curve]) -> Path:
 def _panel(axes: Axes, curves: Sequence[Curve], *, first: bool) -> None:
     for curve in curves:
         colour = emotion_colour(curve.emotion)
+        if len(curve.clips) > 1:
+            low, high = curve.got - curve.margin, curve.got + curve.margin
+            axes.fill_between(curve.asked, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.plot(
             curve.asked, curve.got, color=colour, linewidth=2.2, marker="o", markersize=4, label=curve.emotion
         )

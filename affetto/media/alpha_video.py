@@ -112,7 +112,9 @@ class AlphaVideoWriter:
         stop = min(self._audio.samples.shape[1], round(until * self._audio.rate))
         while self._sent < stop:
             end = min(stop, self._sent + _BLOCK)
-            block = np.rint(self._audio.samples[:, self._sent : end] * 32767.0).astype(np.int16)
+            block = np.rint(np.clip(self._audio.samples[:, self._sent : end], -1.0, 1.0) * 32767.0).astype(
+                np.int16
+            )
             layout = "mono" if len(block) == 1 else "stereo"
             packed = np.ascontiguousarray(block.T.reshape(1, -1))
             sound = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from affetto.media.files import checked_size, first_bytes, looks_like_text
+from affetto.media.shelf import in_blocks
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 
@@ -265,9 +266,11 @@ def save_audio(path: str | Path, audio: Audio, *, overwrite: bool = True, subtyp
     formats = {".wav": "WAV", ".flac": "FLAC"}
     if path.suffix.lower() not in formats:
         raise UsageError(f"{path}: sound is written as .wav or .flac")
-    samples: Float[np.ndarray, "sample channel"] = audio.samples.T
-    if subtype != "FLOAT":
-        samples = np.clip(samples, -1.0, 1.0)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        soundfile.write(str(temporary), samples, audio.rate, subtype, format=formats[path.suffix.lower()])
+    channels, kind = len(audio.samples), formats[path.suffix.lower()]
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        soundfile.SoundFile(str(temporary), "w", audio.rate, channels, subtype, format=kind) as file,
+    ):
+        for block in in_blocks(audio.samples):
+            file.write(block.T if subtype == "FLOAT" else np.clip(block, -1.0, 1.0).T)
     return path

@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from affetto.media.audio import Audio
 from affetto.media.files import checked_size, first_bytes, looks_like_text
 from affetto.media.mp4_boxes import largest_picture
+from affetto.media.shelf import put_away
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 
@@ -142,7 +143,9 @@ class VideoWriter:
         stop = min(self._audio.samples.shape[1], round(until * self._audio.rate))
         while stop - self._audio_sent >= (1 if flush else AAC_BLOCK):
             end = min(stop, self._audio_sent + AAC_BLOCK)
-            block = np.ascontiguousarray(self._audio.samples[:, self._audio_sent : end])
+            sent = self._audio.samples[:, self._audio_sent : end]
+            block = np.clip(sent, -1.0, 1.0)
+            put_away(sent)
             layout = "mono" if len(block) == 1 else "stereo"
             sound = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
             sound.sample_rate, sound.pts = self._audio.rate, self._audio_sent
@@ -158,12 +161,11 @@ class VideoWriter:
 
 
 def playable(audio: Audio) -> Audio:
-    """The sound as every player takes it: one or two channels at 44.1 or 48 kHz, clipped to -1..1."""
+    """The sound as every player takes it: one or two channels at 44.1 or 48 kHz."""
     samples = audio.samples if len(audio.samples) <= 2 else audio.mono()[None]
-    audio = Audio(samples=samples, rate=audio.rate).resampled(
+    return Audio(samples=samples, rate=audio.rate).resampled(
         audio.rate if audio.rate in AUDIO_RATES else 48_000
     )
-    return Audio(samples=np.clip(audio.samples, -1.0, 1.0), rate=audio.rate)
 
 
 _CONTAINERS = ((4, b"ftyp", "mov"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (8, b"AVI ", "avi"))

@@ -6,8 +6,9 @@ off by more than the search covers, nor someone who holds the key. The public ke
 and a mark that a determined person can remove: it informs, it does not protect.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float, Float32
 from scipy.ndimage import uniform_filter1d
 
 from affetto.media.audio import Audio
+from affetto.media.shelf import Shelf, put_away
 from affetto.provenance.payload import BITS, from_bits, to_bits
 from affetto.runtime.errors import UsageError
 
@@ -36,6 +38,7 @@ _LAST = _FIRST + _CELLS * _CELL_BINS
 _STRENGTH_DB = 1.0
 _BLOCK = 2048  # frames embedded at once: 44 s
 _QUIET = 1e-5
+_PART_S = 44.0  # marked at once, with a period or more on either side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +58,40 @@ def mark_audio(audio: Audio, *, key: int, tag: int = 0, strength_db: float = _ST
     if audio.rate < 8000:
         raise UsageError(f"sound at {audio.rate} Hz cannot be marked: use 8000 Hz or more")
     gains = _gains(key, tag, strength_db)
-    marked = np.empty_like(audio.samples)
-    for channel, samples in enumerate(audio.samples):
-        low = samples if audio.rate == RATE else soxr.resample(samples, audio.rate, RATE, quality="HQ")
+    count, beside = audio.samples.shape[1], _steady(audio.rate)
+    part = beside * max(round(_PART_S * audio.rate / beside), 1)
+    if count <= 2 * part:
+        return replace(audio, samples=_marked(audio.samples, audio.rate, gains))
+    marked = Shelf().empty(*audio.samples.shape)
+    for start in range(0, count, part):
+        stop = min(start + part, count)
+        first, last = max(start - beside, 0), min(stop + beside, count)
+        done = _marked(audio.samples[:, first:last], audio.rate, gains)
+        marked[:, start:stop] = done[:, start - first : stop - first]
+        put_away(marked[:, start:stop])
+        put_away(audio.samples[:, first:last])
+    return replace(audio, samples=marked)
+
+
+def _steady(rate: int) -> int:
+    """Samples after which the pattern is the same again, at this rate and at the mark's."""
+    period = _PERIOD * _CELL_FRAMES * HOP * rate
+    return period // math.gcd(period, RATE)
+
+
+def _marked(
+    sound: Float32[np.ndarray, "channel sample"], rate: int, gains: Float32[np.ndarray, "time bin"]
+) -> Float32[np.ndarray, "channel sample"]:
+    """The sound with the mark; its first sample begins a period."""
+    marked = np.empty(sound.shape, np.float32)
+    for channel, samples in enumerate(np.asarray(sound)):
+        low = samples if rate == RATE else soxr.resample(samples, rate, RATE, quality="HQ")
         change = _change(low, gains)
-        if audio.rate != RATE:
-            change = soxr.resample(change, RATE, audio.rate, quality="HQ")
+        if rate != RATE:
+            change = soxr.resample(change, RATE, rate, quality="HQ")
         change = np.pad(change[: len(samples)], (0, max(len(samples) - len(change), 0)))
         marked[channel] = samples + change
-    return Audio(samples=marked, rate=audio.rate, path=audio.path)
+    return marked
 
 
 def find_audio_mark(audio: Audio, *, key: int, speeds: tuple[float, ...] = (1.0,)) -> MarkFound:

@@ -11,10 +11,12 @@ from affetto.conditioning.calibration import Calibration
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.track import EmotionTrack
 from affetto.generators.music.pipeline import MusicPiece
-from affetto.generators.music.synth import render as render_score
+from affetto.generators.music.synth.render import TAIL_S
+from affetto.generators.music.synth.render import stream as stream_score
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.audio import Audio
 from affetto.media.previews import curves_preview, notes_preview, sound_preview
+from affetto.media.shelf import Shelf
 from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback
@@ -68,18 +70,18 @@ class Director:
         check_consent(self.scene, scene.base)
         self.device = resolve_device(device)
         self._judge, self._best_of = judge, best_of
-        calibration = (
-            None if self.scene.calibration is None else Calibration.load(scene.base / self.scene.calibration)
-        )
+        file = self.scene.calibration_file
+        calibration = Calibration.named(self.scene.calibration if file is None else scene.base / file)
         self.troupe = Troupe(scene=self.scene, device=self.device, dtype=dtype, calibration=calibration)
         self._performance: Performance | None = None
+        self._shelf = Shelf()
         self._unfelt: dict[str, FaceCurves] = {}
 
     @cached_property
     def lines(self) -> list[Line]:
         """Every turn with its sound, words and emotion, read (or spoken, or answered) once."""
         check_inputs(self.loaded)
-        return read_lines(self.scene, self.loaded.base)
+        return read_lines(self.scene, self.loaded.base, self._shelf)
 
     def plan(self) -> Plan:
         """What will be done: steps, shapes, seconds, memory, models, licences; nothing is made."""
@@ -105,10 +107,13 @@ class Director:
             return self._performance
         watch = Watch(callback, cancel)
         chosen: dict[str, int] = dict(self.loaded.seeds)
-        spoken = []
+        spoken, heard_s = list[SpokenLine](), 0.0
         for index, line in enumerate(self.lines):
             watch("voice", index, len(self.lines))
-            spoken.append(self._speak(line, index, chosen, watch))
+            made = self._speak(line, index, chosen, watch)
+            measured = heard_s < _MEASURED_S  # of the others nobody asks what was changed
+            spoken.append(made.kept(self._shelf, measured=measured))
+            heard_s += made.seconds
             heard = spoken[-1].audio
             watch("voice", index + 1, len(self.lines), partial(sound_preview, heard.samples, heard.rate))
         timeline = lay_out(self.scene, spoken)
@@ -221,7 +226,8 @@ class Director:
             best = int(np.argmax([self._judge.music(piece.score, timeline.music) for piece in pieces]))
             chosen["music"] = self._seed("music", self.scene.seed) + 1009 * best
         watch("instruments", 0, 1, partial(notes_preview, pieces[best].score.timed_notes()))
-        sound = render_score(pieces[best].score, rate=mixing.RATE)
+        score = pieces[best].score
+        sound = mixing.gathered(stream_score(score, rate=mixing.RATE), score.seconds + TAIL_S + 1.0)
         watch("instruments", 1, 1)
         return pieces[best], sound
 

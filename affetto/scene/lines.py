@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from affetto.conditioning.encoders.text import TextEncoder
 from affetto.conditioning.track import EmotionTrack, Keyframe
 from affetto.media.audio import Audio, load_audio
+from affetto.media.shelf import Shelf
 from affetto.runtime.errors import AffettoError, InvalidInputError, MissingResourceError
 from affetto.scene.model import SUGGEST, Scene, Speaker, Spoken, Turn
 from affetto.scene.reply import Answer, answer
@@ -53,14 +54,23 @@ class Line:
         return self.turn.speaker
 
 
-def read_lines(scene: Scene, base: Path) -> list[Line]:
-    """All turns of a scene in order, recordings read and texts spoken; emotions to be suggested wait for the words' times."""
+def read_lines(scene: Scene, base: Path, shelf: Shelf | None = None) -> list[Line]:
+    """All turns of a scene in order, recordings read and texts spoken; emotions to be suggested wait for the words' times.
+
+    Their sound lies on the shelf when there is one.
+    """
     lines = []
     for number, shot in enumerate(scene.shot_list):
         for index, turn in enumerate(shot.turns):
             speaker = scene.speakers[turn.speaker]
-            lines.append(_line(scene, speaker, number, turn, base, seed=scene.seed + 97 * number + index))
+            line = _line(scene, speaker, number, turn, base, seed=scene.seed + 97 * number + index)
+            lines.append(line if shelf is None else replace(line, audio=kept(line.audio, shelf)))
     return lines
+
+
+def kept(audio: Audio, shelf: Shelf) -> Audio:
+    """The same sound on a shelf."""
+    return replace(audio, samples=shelf.keep(audio.samples))
 
 
 def _line(scene: Scene, speaker: Speaker, shot: int, turn: Turn, base: Path, *, seed: int) -> Line:

@@ -263,8 +263,8 @@ def _track_problems(at: Where, text: str, base: Path) -> Iterator[tuple[Where, s
 def _other_files(scene: Scene) -> Iterator[tuple[Where, Path, str]]:
     if scene.music is not None and scene.music.like is not None:
         yield ("music", "like"), scene.music.like, "MIDI file"
-    if scene.calibration is not None:
-        yield ("calibration",), scene.calibration, "calibration"
+    if scene.calibration_file is not None:
+        yield ("calibration",), scene.calibration_file, "calibration"
 
 
 def _file_problems(at: Where, path: Path, kind: str) -> Iterator[tuple[Where, str]]:

@@ -1,6 +1,10 @@
-"""One sound of many: stems on the timeline, music that steps back for speech, loudness to a target without clipping."""
+"""One sound of many: stems on the timeline, music that steps back for speech, loudness to a target without clipping.
 
-from collections.abc import Iterator, Mapping, Sequence
+Everything as long as the timeline lies on a shelf and is walked along a second at a time.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -10,6 +14,7 @@ from numba import njit
 
 from affetto.media.audio import Audio
 from affetto.media.loudness import integrated_loudness, limited, true_peak_db
+from affetto.media.shelf import Shelf, in_blocks, put_away
 
 RATE = 48_000
 CEILING_DB = -1.0
@@ -35,20 +40,20 @@ class MixReport:
 
 def blocks(samples: Float32[np.ndarray, "channel sample"]) -> Iterator[np.ndarray]:
     """The sound a second at a time."""
-    for start in range(0, samples.shape[1], _BLOCK):
-        yield samples[:, start : start + _BLOCK]
+    return in_blocks(samples, _BLOCK)
 
 
 def stem(parts: Sequence[tuple[float, Audio]], seconds: float) -> Audio:
     """Mono sound of `seconds` at 48 kHz with each part from its second on; parts that overlap add up."""
     total = round(seconds * RATE)
-    samples = np.zeros((1, total), np.float32)
+    samples = Shelf().empty(1, total)
     for start, audio in parts:
         sound = audio.resampled(RATE).mono()
         first = round(start * RATE)
         count = min(len(sound), total - first)
         if count > 0:
             samples[0, first : first + count] += sound[:count]
+            put_away(samples[:, first : first + count])
     return Audio(samples=samples, rate=RATE)
 
 
@@ -82,8 +87,9 @@ def mix(
         gain = ducking_gain(speech, ducking_db)
         ducked = _apply(bed, gain)
         music_lufs = integrated_loudness(blocks(bed), RATE)
-        whole = np.add(speech, bed, out=bed)
-    del speech  # a minute of stereo is 22 MiB
+        for spoken, played in zip(blocks(speech), blocks(bed), strict=True):
+            played += spoken
+        whole = bed
     mixed, peak = mastered(whole, lufs)
     report = MixReport(
         loudness_lufs=integrated_loudness(blocks(mixed), RATE),
@@ -99,24 +105,25 @@ def _panned(
     voices: Mapping[str, Audio], volumes: Mapping[str, tuple[float, float]]
 ) -> Float32[np.ndarray, "2 sample"]:
     """The voices at one loudness, each at its volume and in its place."""
-    speech = np.zeros((2, max(audio.samples.shape[1] for audio in voices.values())), np.float32)
+    speech = Shelf().empty(2, max(audio.samples.shape[1] for audio in voices.values()))
     for name, audio in voices.items():
         volume, pan = volumes.get(name, (0.0, 0.0))
-        even = audio.samples[0] * factor_to(audio, DIALOGUE_LUFS + volume)
+        factor = factor_to(audio, DIALOGUE_LUFS + volume)
         angle = (pan + 1.0) * np.pi / 4.0
-        gains = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)]) / np.sqrt(2.0)
-        for channel in range(2):
-            speech[channel, : len(even)] += np.float32(gains[channel]) * even
+        gains = np.array([np.cos(angle), np.sin(angle)]).astype(np.float32)
+        length = audio.samples.shape[1]
+        for block, place in zip(blocks(audio.samples), blocks(speech[:, :length]), strict=True):
+            place += gains[:, None] * (factor * block[:1])
     return speech
 
 
 def _bed(music: Audio, factor: np.float32, length: int) -> Float32[np.ndarray, "2 sample"]:
     """Music times `factor` as two channels of the timeline's length, faded where it is cut."""
-    samples = music.samples if len(music.samples) == 2 else music.mono()[None]
-    bed = np.zeros((2, length), np.float32)
-    count = min(length, samples.shape[1])
-    np.multiply(samples[:, :count], factor, out=bed[:, :count])
-    if samples.shape[1] > length:
+    bed = Shelf().empty(2, length)
+    count = min(length, music.samples.shape[1])
+    for block, place in zip(blocks(music.samples[:, :count]), blocks(bed[:, :count]), strict=True):
+        place += factor * (block if len(block) == 2 else block.mean(axis=0, dtype=np.float32))
+    if music.samples.shape[1] > length:
         fade = min(round(0.4 * RATE), length)
         bed[:, length - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32) ** 2
     return bed
@@ -131,11 +138,12 @@ def ducking_gain(
     """
     size = RATE // _FRAMES
     count = -(-speech.shape[1] // size)
-    padded = np.zeros(count * size, np.float32)
-    for start in range(0, speech.shape[1], _BLOCK):
-        part = speech[:, start : start + _BLOCK]
-        padded[start : start + part.shape[1]] = np.square(part).mean(axis=0)
-    level = 10.0 * np.log10(padded.reshape(count, size).mean(axis=1) + 1e-12)
+    power: list[np.ndarray] = []
+    for part in blocks(speech):
+        square = np.square(part).mean(axis=0)
+        padded = np.pad(square, (0, -len(square) % size))
+        power.append(padded.reshape(-1, size).mean(axis=1))
+    level = 10.0 * np.log10(np.concatenate(power) + 1e-12) if power else np.zeros(0)
     loudest = float(np.percentile(level, 99)) if count else 0.0
     here = (level > max(loudest + _PRESENT_DB, -65.0)).astype(np.float64)
     ahead = round(_AHEAD_S * _FRAMES)
@@ -162,9 +170,11 @@ def _apply(bed: Float32[np.ndarray, "2 sample"], gain_db: Float[np.ndarray, "fra
     factor = 10.0 ** (gain_db / 20.0)
     size = RATE // _FRAMES
     marks = (np.arange(len(factor)) + 0.5) * size
-    for start in range(0, bed.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, bed.shape[1])
-        bed[:, start:stop] *= np.interp(np.arange(start, stop), marks, factor).astype(np.float32)
+    start = 0
+    for block in blocks(bed):
+        at = np.arange(start, start + block.shape[1])
+        block *= np.interp(at, marks, factor).astype(np.float32)
+        start += block.shape[1]
     active = gain_db < -0.5
     return float(-gain_db[active].mean()) if active.any() else 0.0
 
@@ -177,15 +187,36 @@ def mastered(
     if not np.isfinite(found):
         return samples, true_peak_db(samples)
     gain_db = lufs - found
-    out = np.empty_like(samples)
+    out = Shelf().empty(*samples.shape)
     for _ in range(4):
         factor = np.float32(10.0 ** (gain_db / 20.0))
-        done = 0
-        for part in limited((block * factor for block in blocks(samples)), RATE, ceiling_db=CEILING_DB):
-            out[:, done : done + part.shape[1]] = part
-            done += part.shape[1]
+        _fill(out, limited((block * factor for block in blocks(samples)), RATE, ceiling_db=CEILING_DB))
         missing = lufs - integrated_loudness(blocks(out), RATE)
         if abs(missing) < 0.05:
             break
         gain_db += missing
     return out, max(true_peak_db(part) for part in blocks(out))
+
+
+def _fill(out: Float32[np.ndarray, "channel sample"], parts: Iterable[np.ndarray]) -> None:
+    """Lay parts one after the other into `out`, and away."""
+    done = 0
+    for part in parts:
+        place = out[:, done : done + part.shape[1]]
+        place[:] = part
+        put_away(place)
+        done += part.shape[1]
+
+
+def gathered(pieces: Iterable[Audio], seconds: float) -> Audio:
+    """Pieces of sound (of one rate, as many channels, `seconds` at most in all) as one, on a shelf."""
+    rest = iter(pieces)
+    first = next(rest)
+    samples = Shelf().empty(len(first.samples), round(seconds * first.rate))
+    done = 0
+    for piece in itertools.chain([first], rest):
+        place = samples[:, done : done + piece.samples.shape[1]]
+        place[:] = piece.samples[:, : place.shape[1]]
+        put_away(place)
+        done += place.shape[1]
+    return Audio(samples=samples[:, :done], rate=first.rate)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from affetto.conditioning.calibration import EMBEDDED, NONE
 from affetto.conditioning.track import TRACK_SUFFIXES, EmotionTrack
 
 SUGGEST = "suggest"
@@ -271,7 +272,12 @@ class Scene(_Strict):
     turns: list[Turn] = Field(default=[], max_length=2000)
     shots: list[Shot] = Field(default=[], max_length=500)
     music: MusicBed | None = None
-    calibration: Path | None = Field(default=None, description="Ask-vs-get curves that make strength linear")
+    calibration: str = Field(
+        default=EMBEDDED,
+        min_length=1,
+        max_length=4096,
+        description="Ask-vs-get curves that make strength linear: embedded, none, or a file of `affetto evaluate --sweep`",
+    )
     outputs: list[Output] = Field(default=list(DEFAULT_OUTPUTS), min_length=1, max_length=len(OUTPUTS))
     provenance: Provenance | None = None
 
@@ -290,6 +296,11 @@ class Scene(_Strict):
         assert self.speech is not None, "a scene without speech does not load"
         fields = {name: getattr(self.speech, name) for name in type(self.speech).model_fields}
         return (Shot(turns=[Turn(speaker=SOLO, **fields)]),)
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """The calibration where it is a file."""
+        return None if self.calibration in (EMBEDDED, NONE) else Path(self.calibration)
 
     def wants(self, *outputs: str) -> bool:
         """Whether any of these outputs is asked for."""

@@ -127,7 +127,8 @@ class Troupe:
             return self._calibrated(_lane(track, kind, speaker.face.lag).scaled(speaker.face.gain), kind)
         if kind == "portrait" and speaker.portrait is not None:
             portrait = speaker.portrait
-            return self._calibrated(_lane(track, kind, portrait.lag).scaled(portrait.gain), kind)
+            moved_by = kind if portrait.motion == "own" else "face"
+            return self._calibrated(_lane(track, kind, portrait.lag).scaled(portrait.gain), moved_by)
         if kind == "music" and self.scene.music is not None:
             return _lane(track, kind, self.scene.music.lag).scaled(self.scene.music.gain)
         return _lane(track, kind, speaker.voice.lag if kind == "voice" else 0.0)

@@ -88,6 +88,7 @@ def _own_motion(
         fps=scene.fps,
         frame="whole",
         seed=scene.seed + timeline.speakers.index(name),
+        articulation=face.articulation,
         head_motion=face.head_motion,
         blinks=face.blinks,
         gaze=face.gaze,

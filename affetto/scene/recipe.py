@@ -45,7 +45,7 @@ def input_files(scene: Scene) -> list[str]:
         for speaker in scene.speakers.values()
         if speaker.portrait is not None and speaker.portrait.landmarks is not None
     ]
-    found += [str(scene.calibration)] if scene.calibration is not None else []
+    found += [str(scene.calibration_file)] if scene.calibration_file is not None else []
     return list(dict.fromkeys(found))
 
 

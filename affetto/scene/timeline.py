@@ -11,7 +11,8 @@ from affetto.conditioning.track import MODALITIES, EmotionTrack, Keyframe, Pulse
 from affetto.generators.voice.controls import ControlResidual
 from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio
-from affetto.scene.lines import Line
+from affetto.media.shelf import Shelf, put_away
+from affetto.scene.lines import Line, kept
 from affetto.scene.model import Scene
 from affetto.speech.content import CONTENT_FPS, SpeechContent
 from affetto.speech.phones import PHONE_INDEX, PHONES, SILENCE, TimedPhone
@@ -40,6 +41,12 @@ class SpokenLine:
     def seconds(self) -> float:
         """How long it lasts."""
         return self.audio.seconds
+
+    def kept(self, shelf: Shelf, *, measured: bool) -> "SpokenLine":
+        """The same with its sound on a shelf; without what its conversion changes unless that will be measured."""
+        put_away(self.line.audio.samples)
+        audio = self.line.audio if self.audio is self.line.audio else kept(self.audio, shelf)
+        return replace(self, audio=audio, residual=self.residual if measured else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from affetto.media.animation.files import save_curves
 from affetto.media.audio import Audio
 from affetto.media.midi import save_midi
 from affetto.media.previews import picture_preview
+from affetto.media.shelf import Shelf, in_blocks
 from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio
 from affetto.scene.edit_lists import MediaFiles, write_edit_lists
@@ -90,8 +91,13 @@ def _sound(path: Path, audio: Audio) -> Path:
 
 
 def _unclipped(audio: Audio) -> Audio:
-    peak = float(np.abs(audio.samples).max(initial=0.0))
-    return audio if peak <= 0.99 else Audio(samples=audio.samples * np.float32(0.99 / peak), rate=audio.rate)
+    peak = max((float(np.abs(block).max(initial=0.0)) for block in in_blocks(audio.samples)), default=0.0)
+    if peak <= 0.99:
+        return audio
+    softer = Shelf().empty(*audio.samples.shape)
+    for block, place in zip(in_blocks(audio.samples), in_blocks(softer), strict=True):
+        place += block * np.float32(0.99 / peak)
+    return Audio(samples=softer, rate=audio.rate)
 
 
 def _media(director: "Director", written: list[Path]) -> MediaFiles:

@@ -12,7 +12,7 @@ from affetto.evaluation.choosing import ChoosingCritic
 from affetto.evaluation.critics import measure_face, measure_music, measure_voice
 from affetto.evaluation.evaluate import EvaluateOptions, evaluate
 from affetto.evaluation.measuring import target_course, window_times
-from affetto.evaluation.sweep import Curve, calibration_of, draw, markdown, rows_of, sweep
+from affetto.evaluation.sweep import JUDGES, Curve, calibration_of, draw, markdown, rows_of, sweep
 from affetto.media.animation.curves import FaceCurves
 from affetto.media.animation.files import save_curves
 from affetto.media.audio import Audio, load_audio, save_audio
@@ -144,6 +144,39 @@ def test_the_motion_of_a_portrait_is_swept_without_a_picture():
     assert curve.critic == "face-critic"
     assert curve.got[1] > 0.5
     assert curve.verdict == "yes"
+
+
+def test_the_judges_that_choose_and_that_report_are_not_the_same():
+    told = {
+        judge: sweep(["face"], emotions=("sad",), strengths=(0.0, 0.5, 1.0), device="cpu", judge=judge)[0]
+        for judge in JUDGES
+    }
+    assert {curve.critic for curve in told.values()} == {"face-critic", "poses of the rules"}
+    assert told["choosing"].got[-1] == pytest.approx(1.0, abs=0.25)
+    with pytest.raises(UsageError, match="no judge"):
+        sweep(["face"], judge="me")
+
+
+def test_a_curve_tells_how_sure_it_is():
+    clips = np.array([[0.0, 0.2, 0.5], [0.0, 0.3, 0.4], [0.0, 0.1, 0.6]])
+    curve = Curve(generator="music", emotion="sad", asked=(0.0, 0.5, 1.0), clips=clips, critic="x")
+    assert curve.margin[2] == pytest.approx(1.96 * 0.1 / np.sqrt(3))
+    step, margin = curve.least_step
+    assert step == pytest.approx(0.2)
+    assert margin == pytest.approx(1.96 * 0.1 / np.sqrt(3))
+    alone = Curve(generator="music", emotion="sad", asked=(0.0, 0.5, 1.0), clips=clips[:1], critic="x")
+    assert np.isnan(alone.margin).all()
+
+
+def test_the_calibration_that_comes_with_affetto_makes_faces_milder_half_way_and_leaves_voices_alone():
+    known = Calibration.named("embedded")
+    assert known is not None
+    track = EmotionTrack.parse("happy@0.5")
+    assert 0.2 < known.applied(track, "face").keyframes[0].emotion.intensity < 0.45
+    assert known.applied(track, "voice") == track
+    full = EmotionTrack.parse("0:neutral; 1:sad")
+    assert known.applied(full, "face") == full
+    assert Calibration.named("none") is None
 
 
 def test_a_curve_that_hardly_moves_is_called_flat_and_one_that_falls_is_called_so():

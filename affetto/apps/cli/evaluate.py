@@ -68,9 +68,31 @@ def evaluate(
         ),
     ] = None,
     calibration: Annotated[
-        Path | None,
-        typer.Option(help="Translate strengths by this calibration first.", rich_help_panel=_SWEEP),
+        str | None,
+        typer.Option(
+            metavar="FILE|embedded",
+            help="Translate strengths by this calibration first.",
+            rich_help_panel=_SWEEP,
+        ),
     ] = None,
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="reporting|choosing",
+            help="Who judges: the critics that report, or, for a calibration, those of --best-of on other speakers and seeds.",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = "reporting",
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EMOTION", help="Only these emotions.", rich_help_panel=_SWEEP),
+    ] = None,
+    takes: Annotated[
+        int,
+        typer.Option(
+            help="Takes of each of two speakers; eight times as many pieces of music.", rich_help_panel=_SWEEP
+        ),
+    ] = 1,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -92,13 +114,22 @@ def evaluate(
     Every score stands beside the critic's own accuracy. With --sweep: the curves from asked to got of each generator.
     """
     outputs = output or []
+    common.check_range("--takes", float(takes), 1.0, 64.0)
     if sweep == bool(files):
         raise UsageError("name files to evaluate, or ask for --sweep, not both")
     common.check_outputs(outputs, SWEEP_SUFFIXES if sweep else (".json",), overwrite=overwrite)
     if sweep:
         _sweep(
             generator or ["voice", "face", "music", "portrait"],
-            {"data": data, "portrait": portrait, "seed": seed, "device": device},
+            {
+                "data": data,
+                "portrait": portrait,
+                "seed": seed,
+                "device": device,
+                "judge": judge,
+                "takes": takes,
+                "emotions": checked_emotions(ask),
+            },
             calibration,
             outputs,
             json=json,
@@ -127,6 +158,16 @@ def evaluate(
         common.print_json(document)
     else:
         _print(document)
+
+
+def checked_emotions(asked: list[str] | None) -> list[str]:
+    """What a sweep asks for; raises UsageError for what it does not know."""
+    from affetto.evaluation.sweep import EMOTIONS
+
+    for name in asked or ():
+        if name not in EMOTIONS:
+            raise UsageError(f"--ask: no sweep asks for {name!r}: use {', '.join(EMOTIONS)}")
+    return asked or list(EMOTIONS)
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
@@ -191,7 +232,7 @@ def _print_scores(scores: dict[str, Any]) -> None:
 def _sweep(
     generators: list[str],
     options: dict[str, Any],
-    calibration: Path | None,
+    calibration: str | None,
     outputs: list[Path],
     *,
     json: bool,
@@ -200,7 +241,7 @@ def _sweep(
     from affetto.conditioning.calibration import Calibration
     from affetto.evaluation import sweep as curves_of
 
-    known = None if calibration is None else Calibration.load(calibration)
+    known = None if calibration is None else Calibration.named(calibration)
     with common.progress(quiet=quiet) as callback:
         curves = curves_of.sweep(generators, calibration=known, callback=callback, **options)
     rows = curves_of.rows_of(curves)

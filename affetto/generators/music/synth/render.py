@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from affetto.generators.music.synth.timbres import TIMBRES, timbre_of
 from affetto.media.audio import MAX_SECONDS, Audio
 from affetto.media.loudness import integrated_loudness, limited
 from affetto.media.midi import Score
+from affetto.media.shelf import Shelf, put_away
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 LUFS = -16.0
@@ -134,12 +134,10 @@ def stream(
     """
     wishes = _wishes(rate, timbres, room, lufs, tail_s, loop_s, soundfont)
     _check(score, longest_s=math.inf)
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile())
-        mix = np.memmap(file, np.float32, "w+", shape=(wishes.samples(score), 2)).T
-        _mix(score, wishes, mix)
-        for block in _mastered(_closed(mix, wishes), wishes):
-            yield Audio(samples=block, rate=rate)
+    mix = Shelf().empty(2, wishes.samples(score))
+    _mix(score, wishes, mix)
+    for block in _mastered(_closed(mix, wishes), wishes):
+        yield Audio(samples=block, rate=rate)
 
 
 def _wishes(
@@ -189,6 +187,7 @@ def _mix(score: Score, wishes: _Wishes, mix: np.ndarray, tracks: list[int] | Non
         for count in blocks_of(mix.shape[1], round(_BLOCK_S * wishes.rate)):
             dry = source(count)
             mix[:, at : at + count] = dry + wet * hall(dry) if wet else dry
+            put_away(mix[:, at : at + count])
             at += count
     if wishes.loop_s is None:
         last = min(round(min(wishes.tail_s, 1.0) * wishes.rate), mix.shape[1])
@@ -235,6 +234,7 @@ def _pieces(mix: np.ndarray, rate: int, gain: float) -> Iterator[Stereo]:
     at = 0
     for count in blocks_of(mix.shape[1], round(_BLOCK_S * rate)):
         yield np.float32(gain) * np.asarray(mix[:, at : at + count])
+        put_away(mix[:, at : at + count])
         at += count
 
 
