@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from affetto.apps.batch.store import JobRow
-from affetto.apps.studio.project import label_points, loudness_peaks, write_points
+from affetto.apps.studio.project import Project, label_points, loudness_peaks, write_points
 from affetto.apps.studio.reading import face_points
 from affetto.apps.studio.session import Studio
 from affetto.apps.studio.shelves import job_functions
 from affetto.apps.studio.stage import url
 from affetto.apps.studio.widgets import widget
 from affetto.provenance.consent import GROUNDS, ConsentBook, settle_consent
-from affetto.runtime.errors import InvalidInputError
+from affetto.runtime.errors import InvalidInputError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +146,8 @@ def generator_tab(
                 gr.Warning("Say first whose it is.")
                 return [gr.skip(), gr.update(visible=True), gr.skip()]
             spec[name] = str(source)
-        if marks and (marks.get("points") != marks.get("found") or len(marks.get("faces", ())) > 1):
-            spec["landmarks"] = str(write_points(Path(spec["portrait"] + ".points.json"), marks["points"]))
+        if (points_given := _points_by_hand(marks)) is not None:
+            spec["landmarks"] = str(write_points(Path(spec["portrait"] + ".points.json"), points_given))
         *wished, number, ending = rest
         named_wishes = {field.name: value for field, value in zip(tab.fields, wished, strict=True)}
         spec |= {name: value for name, value in named_wishes.items() if value not in (None, "")}
@@ -218,6 +219,21 @@ def made_item(studio: Studio, row: JobRow) -> dict[str, Any] | None:
     if kind == "audio":
         item["peaks"], item["seconds"] = loudness_peaks(path, 240)
     return item
+
+
+def _points_by_hand(value: Any) -> list[tuple[float, float]] | None:
+    """The points that a job shall take: those that were dragged, or those shown where a picture has several faces; else None.
+
+    Raises `UsageError` for anything but 68 pairs of numbers.
+    """
+    if not isinstance(value, dict) or not value.get("points"):
+        return None
+    if value["points"] == value.get("found") and len(value.get("faces") or ()) < 2:
+        return None  # as found: it is found again
+    try:
+        return Project.model_validate({"points": value["points"]}).points
+    except ValidationError as error:
+        raise UsageError("points: give 68 pairs of numbers, x and y in pixels") from error
 
 
 def points_value(picture: Path, moved: Sequence[Sequence[float]] | None) -> dict[str, Any]:

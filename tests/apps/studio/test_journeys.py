@@ -310,6 +310,29 @@ def test_a_wrong_file_is_refused_in_one_line_that_names_it(visit, studio, tmp_pa
     visit.errors[:] = [error for error in visit.errors if not own.search(error)]
 
 
+def test_a_batch_tells_its_errors_with_their_lines_before_anything_runs(visit, studio, tmp_path):
+    page = visit.page
+    sound, wrong = (
+        '{"generator": "music", "seconds": 4, "output": "a.mid"}',
+        '{"generator": "opera", "output": "b.mid"}',
+    )
+    page.get_by_role("tab", name="Batch").click()
+    box = page.locator("[role=tabpanel]:visible input[type=file]")
+    (tmp_path / "two.jsonl").write_text(f"{sound}\n{wrong}\n")
+    box.set_input_files(str(tmp_path / "two.jsonl"))
+    page.locator(".pl-errors li", has_text="line 2").get_by_text("opera").wait_for()
+    assert page.get_by_role("button", name="Run these jobs").is_disabled()
+    page.locator("[role=tabpanel]:visible").get_by_role(
+        "button", name=re.compile("Remove|Clear")
+    ).first.click()
+    (tmp_path / "one.jsonl").write_text(sound)
+    box.set_input_files(str(tmp_path / "one.jsonl"))
+    page.get_by_text("Every line is sound").wait_for()
+    page.get_by_role("button", name="Run these jobs").click()
+    page.wait_for_selector('#batch-jobs [data-state="done"]')
+    assert (studio[1] / "batch" / "one" / "a.mid").read_bytes() == b"made"
+
+
 def test_a_real_voice_is_rendered_only_after_someone_said_whose_it_is(visit, studio, tmp_path):
     fresh(visit)
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, 32_000))
