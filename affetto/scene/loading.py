@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from affetto.conditioning.calibration import Calibration
 from affetto.conditioning.formats import load_track
 from affetto.media.audio import probe_audio
 from affetto.media.files import checked_size
+from affetto.media.image import load_image
+from affetto.media.midi import load_midi
 from affetto.runtime.errors import AffettoError, InvalidInputError
 from affetto.scene.model import SUGGEST, Scene, Speech, Turn, is_track_file
 
@@ -123,11 +126,13 @@ def _validated(
             return Scene.model_validate(rest)
         except ValidationError as error:
             removed = False
-            for entry in error.errors(include_url=False):
+            for entry in reversed(
+                error.errors(include_url=False)
+            ):  # what is taken out of a list moves what follows
                 at = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
                 name = ".".join(str(part) for part in at) or "scene"
                 told = Problem(_line(lines, (*prefix, *at)), f"{name}: {_told(entry)}")
-                if entry["type"] != "missing" or not problems:
+                if (entry["type"] != "missing" or not problems) and told not in problems:
                     problems.append(told)
                 removed = _without(rest, at) or removed
             if not removed:
@@ -135,13 +140,19 @@ def _validated(
 
 
 def _without(document: Any, at: Where) -> bool:
-    """Take a value out of a document; whether it was there. Items of lists stay as they are."""
+    """Take a value out of a document; whether it was there. Of lists only plain values go, as names of outputs."""
     for part in at[:-1]:
         try:
             document = document[part]
         except (KeyError, IndexError, TypeError):
             return False
-    if not at or not isinstance(document, dict) or at[-1] not in document:
+    if not at:
+        return False
+    if isinstance(document, dict) and at[-1] in document:
+        del document[at[-1]]
+        return True
+    plain = isinstance(document, list) and isinstance(at[-1], int) and at[-1] < len(document)
+    if not plain or isinstance(document[at[-1]], (dict, list)):
         return False
     del document[at[-1]]
     return True
@@ -267,9 +278,18 @@ def _other_files(scene: Scene) -> Iterator[tuple[Where, Path, str]]:
         yield ("calibration",), scene.calibration_file, "calibration"
 
 
+_READERS: Mapping[str, Callable[[Path], object]] = {
+    "picture": load_image,
+    "MIDI file": load_midi,
+    "calibration": Calibration.load,
+    "landmark": lambda path: checked_size(path, kind="landmark"),
+}
+
+
 def _file_problems(at: Where, path: Path, kind: str) -> Iterator[tuple[Where, str]]:
     try:
         checked_size(path, kind=kind)
+        _READERS[kind](path)
     except AffettoError as error:
         yield at, str(error)
 

@@ -54,6 +54,34 @@ outputs: [talking]
         assert any(each.startswith(f"{line}:") and words in each for each in found), (line, words, told)
 
 
+def test_an_unknown_output_is_told_once_and_hides_no_missing_file(tmp_path):
+    found = problems(
+        tmp_path,
+        "affetto: 1\nspeech: {audio: nowhere.wav}\noutputs:\n  - voice\n  - movie\n  - curves\n  - opera\n",
+    )
+    assert [int(line.split(":")[0]) for line in found] == [2, 5, 7]
+    assert "nowhere.wav" in found[0]
+    assert "movie" in found[1]
+    assert "opera" in found[2]
+
+
+def test_files_of_another_kind_are_told_before_anything_is_made(tmp_path):
+    (tmp_path / "me.jpg").write_bytes(b"RIFF" + bytes(200))
+    (tmp_path / "tune.mid").write_bytes(b"no notes at all" * 20)
+    (tmp_path / "c.json").write_text("{}", encoding="utf-8")
+    found = problems(
+        tmp_path,
+        """affetto: 1
+speech: {text: hello}
+speaker: {portrait: {image: me.jpg}}
+music: {like: tune.mid}
+calibration: c.json
+""",
+    )
+    assert [int(line.split(":")[0]) for line in found] == [3, 4, 5]
+    assert "calibration" in found[2]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
