@@ -77,6 +77,9 @@ def run(
         str | None, typer.Option(metavar="0,1,...", help="GPUs to use; the workers are spread over them.")
     ] = None,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Who runs the workers.")] = "local",
+    gpu_share: Annotated[
+        float, typer.Option(help="GPU that each worker on Ray asks for: 0.5 puts two on one.")
+    ] = 1.0,
     shard: Shard = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="Other machines work on the same folder now.")
@@ -125,7 +128,7 @@ def run(
         counts |= prepare(store, output, verify=verify, attempts=attempts, shared=shared)
         common.note(_begun(counts), quiet=quiet)
         leases = LeaseBook(state_folder(output) / "leases") if shared else None
-        executor = _executor(engine, devices, dtype)
+        executor = _executor(engine, devices, dtype, gpu_share)
         try:
             with _shown(store, quiet=quiet) as show:
                 runner = Runner(
@@ -257,12 +260,12 @@ def _devices(device: str, gpus: str | None, workers: int) -> list[str]:
     return [f"cuda:{numbers[index % len(numbers)]}" for index in range(max(workers, len(numbers)))]
 
 
-def _executor(engine: str, devices: list[str], dtype: str) -> "Executor":
+def _executor(engine: str, devices: list[str], dtype: str, gpu_share: float) -> "Executor":
     if engine == "ray":
         common.check_package("ray", "the Ray engine needs ray: run pip install 'affetto[ray]'")
         from affetto.apps.batch.ray_executor import RayExecutor
 
-        return RayExecutor(devices, dtype=dtype)
+        return RayExecutor(devices, dtype=dtype, gpu_share=gpu_share)
     from affetto.apps.batch.executor import LocalExecutor
 
     return LocalExecutor(devices, dtype=dtype)
