@@ -134,6 +134,7 @@ class TalkJob(JobSpec):
     frame: Literal["whole", "9:16", "16:9", "1:1", "4:5"] = "whole"
     audio_guidance: Annotated[float, Field(ge=0.0, le=5.0)] = 2.0
     emotion_guidance: Annotated[float, Field(ge=0.0, le=5.0)] = 1.5
+    articulation: Amount = 1.1
     head_motion: Amount = 1.0
     blinks: Amount = 1.0
     gaze: Amount = 1.0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from affetto.acting.adapter import FaceEmotion, face_emotion
 from affetto.acting.closure import LipGap, close_lips
+from affetto.acting.expression import LOWER_FACE
 from affetto.acting.lip_gap import LinearGap
 from affetto.acting.pieces import join, resampled_pieces
 from affetto.conditioning.emotion import Emotion
@@ -47,6 +48,8 @@ from affetto.weights.store import weight_path
 _BLOCK_S = 5.0
 _FRESH = WINDOW - PREFIX  # frames that a window adds
 _BEFORE = 2 * MARGIN + 16  # rows of speech before a window that blinks and emotions depend on
+_LEAD = _BEFORE // ROWS_PER_FRAME  # the same in frames
+_TRAVEL = 1.15  # estimates of what is heard unsurely lie near the mean; this gives lips back the travel of the rules
 _EMOTION_MARGIN = 40  # rows: emotions farther away than 0.8 s do not matter
 
 Speech = Audio | str | Path
@@ -119,6 +122,7 @@ class MotionGenerator:
         audio_guidance: float = 2.0,
         emotion_guidance: float = 1.5,
         steps: int = 8,
+        articulation: float = 1.1,
         head_motion: float = 1.0,
         blinks: float = 1.0,
         gaze: float = 1.0,
@@ -134,7 +138,7 @@ class MotionGenerator:
             fps=fps,
             seed=seed,
             guidance=Guidance(audio=audio_guidance, emotion=emotion_guidance, steps=steps),
-            amounts=Amounts(head_motion=head_motion, blinks=blinks, gaze=gaze),
+            amounts=Amounts(articulation=articulation, head_motion=head_motion, blinks=blinks, gaze=gaze),
         )
         sound = speech if isinstance(speech, Audio) else load_audio(speech)
         total = round(sound.seconds * fps)
@@ -199,11 +203,13 @@ class MotionGenerator:
         for stretch in _stretches(contents):
             if cancel is not None:
                 cancel.check()
-            motion, limits = self._window(stretch, track, style, end, options)
+            course, limits = self._window(stretch, track, style, end, options)
             fresh = slice(PREFIX if stretch.index else 0, min(WINDOW, stretch.frames))
-            end[0, :PREFIX] = torch.from_numpy(motion[_FRESH:]).to(self.device)
-            part = limits.sliced(fresh.start, fresh.stop)
-            curves = to_curves(motion[fresh], part.rest_head, part.rest_gaze, options.amounts)
+            end[0, :PREFIX] = torch.from_numpy(course[_FRESH:]).to(self.device)
+            part = limits.sliced(_LEAD + fresh.start, _LEAD + fresh.stop)
+            motion = course[fresh].copy()
+            motion[:, SHAPES] = self._mouthed(course[:, SHAPES], limits, fresh, options.amounts.articulation)
+            curves = to_curves(motion, part.rest_head, part.rest_gaze, options.amounts)
             yield np.concatenate(
                 [curves.weights, curves.head, curves.eyes.reshape(len(curves), 4)], axis=1, dtype=np.float32
             )
@@ -216,13 +222,13 @@ class MotionGenerator:
         end: Float[Tensor, "1 64 58"],
         options: MotionOptions,
     ) -> tuple[Float[np.ndarray, "64 58"], Limits]:
+        """The window as drawn, and the limits of its frames and of those about it."""
         emotion = stretch.emotion(track, options.seed)
         limits = limits_of(
             stretch.content, emotion, self._gap,
             start_s=stretch.first / CONTENT_FPS, seed=options.seed, blinks=options.amounts.blinks,
         )  # fmt: skip
-        head = (stretch.start - stretch.first) // ROWS_PER_FRAME
-        inside = limits.sliced(head, head + WINDOW)
+        inside = limits.sliced(_LEAD, _LEAD + WINDOW)
         is_known = torch.zeros(1, WINDOW, dtype=torch.bool, device=self.device)
         is_known[:, :PREFIX] = stretch.index > 0
         heard = content_rows(stretch.content)[stretch.start - stretch.first - MARGIN :]
@@ -237,22 +243,22 @@ class MotionGenerator:
                 style, end, is_known, white.to(self.device), options.guidance,
                 nn.Sequential(course, limited),
             )[0].float().cpu().numpy()  # fmt: skip
-        begin = PREFIX if stretch.index else 0
-        motion[begin:, SHAPES] = self._shut(motion[:, SHAPES], limits.shut, head, begin)
-        return motion, inside
+        return motion, limits
 
-    def _shut(
-        self, shapes: Float[np.ndarray, "64 52"], shut: np.ndarray, head: int, begin: int
+    def _mouthed(
+        self, shapes: Float[np.ndarray, "64 52"], limits: Limits, fresh: slice, articulation: float
     ) -> Float[np.ndarray, "frame 52"]:
-        """The frames from `begin` on with the lips truly shut; what is shut just outside the window eases its edges."""
-        around = (
-            shut[head + begin - 1 : head + WINDOW + 1]
-            if head + begin
-            else np.append(False, shut[: WINDOW + 1])
-        )
-        padded = np.concatenate([shapes[begin : begin + 1], shapes[begin:], shapes[-1:]])
-        padded = np.clip(padded, 0.0, 1.0).astype(np.float32)
-        return close_lips(padded, around.astype(np.float32), self._head, fps=FPS)[1:-1]
+        """The fresh frames with the lips' travel as asked for, and truly shut where they must be.
+
+        What is shut just outside the window eases its edges.
+        """
+        talking = 1.0 - limits.sliced(_LEAD, _LEAD + WINDOW).quiet
+        gain = 1.0 + (_TRAVEL * articulation - 1.0) * talking[:, None]
+        wide = np.clip(np.where(LOWER_FACE, shapes * gain, shapes), 0.0, 1.0).astype(np.float32)[fresh]
+        begin = _LEAD + fresh.start
+        shut = np.concatenate([np.zeros(1, bool), limits.shut])[begin : begin + len(wide) + 2]
+        padded = np.concatenate([wide[:1], wide, wide[-1:]])
+        return close_lips(padded, shut.astype(np.float32), self._head, fps=FPS)[1:-1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,12 +61,13 @@ def noise_mixer() -> Float[np.ndarray, "58 64 64"]:
 class Amounts:
     """How much of each; 1 is ordinary, 0 gives exactly none beyond what the emotion itself holds."""
 
+    articulation: float = 1.1  # lip and jaw travel while speaking; a little clearer than learned is ordinary
     head_motion: float = 1.0
     blinks: float = 1.0
     gaze: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("head_motion", "blinks", "gaze"):
+        for name in ("articulation", "head_motion", "blinks", "gaze"):
             if not 0 <= getattr(self, name) <= 3:
                 raise UsageError(f"{name} lies in 0..3, got {getattr(self, name):g}")
 

@@ -41,7 +41,8 @@ class TalkOptions:
     """How a portrait performs and how it is shown.
 
     `size` is the short side in pixels (None: the picture's own, within 256..1080), `frame` one of `FRAMES`. The guidances
-    say how strictly sound and emotion are followed; `head_motion`, `blinks` and `gaze` are amounts, 1 is natural.
+    say how strictly sound and emotion are followed; `articulation` is how far lips travel while speaking; `head_motion`,
+    `blinks` and `gaze` are amounts, 1 is natural.
     """
 
     fps: float = 25.0
@@ -51,6 +52,7 @@ class TalkOptions:
     seed: int = 0
     audio_guidance: float = 2.0
     emotion_guidance: float = 1.5
+    articulation: float = 1.1
     head_motion: float = 1.0
     blinks: float = 1.0
     gaze: float = 1.0
@@ -62,7 +64,7 @@ class TalkOptions:
             raise UsageError(f"size is {self.size}: use {MIN_SIDE} to {MAX_SIDE} pixels on the short side")
         if self.frame not in FRAMES:
             raise UsageError(f"no frame is called {self.frame!r}: use {', '.join(FRAMES)}")
-        for name in ("head_motion", "blinks", "gaze"):
+        for name in ("articulation", "head_motion", "blinks", "gaze"):
             if not 0.0 <= getattr(self, name) <= 3.0:
                 raise UsageError(f"{name} is {getattr(self, name):g}: use 0 to 3")
 
@@ -138,6 +140,7 @@ class Mover(Protocol):
         seed: int = ...,
         audio_guidance: float = ...,
         emotion_guidance: float = ...,
+        articulation: float = ...,
         head_motion: float = ...,
         blinks: float = ...,
         gaze: float = ...,
@@ -260,7 +263,8 @@ class TalkingHead:
             curves = self._motion(
                 speech, as_track(emotion), fps=options.fps, seed=options.seed,
                 audio_guidance=options.audio_guidance, emotion_guidance=options.emotion_guidance,
-                head_motion=options.head_motion, blinks=options.blinks, gaze=options.gaze,
+                articulation=options.articulation, head_motion=options.head_motion,
+                blinks=options.blinks, gaze=options.gaze,
                 callback=callback_on_step_end, cancel=cancel,
             )  # fmt: skip
         else:
