@@ -12,6 +12,7 @@ from affetto.media.audio import Audio, save_audio
 from affetto.media.video import VideoWriter
 from affetto.provenance.certificates import has_identity
 from affetto.provenance.manifests import EMBEDDING, Origin, can_sign, sign_file
+from affetto.provenance.recipes import note_recipe
 from affetto.provenance.settings import marking_settings
 from affetto.runtime.files import atomic_path
 
@@ -70,7 +71,7 @@ def marked_video(
 
 @contextlib.contextmanager
 def sealed(path: str | Path, origin: Origin, *, overwrite: bool = True) -> Iterator[Path]:
-    """Yield where to write `path`; signed when the block ends, and then moved into its place.
+    """Yield where to write `path`; given its recipe and signed when the block ends, and then moved into its place.
 
     With `always`, this raises when signing is impossible, no file appears, and formats that hold no manifest get one
     beside them. With `auto`, files that can hold a manifest are signed once this user has an identity.
@@ -81,5 +82,7 @@ def sealed(path: str | Path, origin: Origin, *, overwrite: bool = True) -> Itera
     holds = path.suffix.lower() in EMBEDDING
     with atomic_path(path, overwrite=overwrite) as temporary:
         yield temporary
+        if settings.recipe:
+            note_recipe(temporary, origin.generator, told.recipe)
         if settings.sign == "always" or (settings.sign == "auto" and holds and can_sign() and has_identity()):
             sign_file(temporary, told, shown_as=path)

@@ -23,6 +23,7 @@ class MarkingSettings:
 
     watermark: bool = True
     sign: str = "auto"
+    recipe: bool = True  # what makes a file again, within it
     key: int = PUBLIC_KEY
     tag: int = 0  # up to 4095: which batch, or whatever an operator wants to find again
 
@@ -37,19 +38,25 @@ class MarkingSettings:
     @property
     def words(self) -> str:
         """What was done, for a recipe."""
-        return f"watermark {'on' if self.watermark else 'off'}, signing {self.sign}"
+        recipe = "" if self.recipe else ", recipe off"
+        return f"watermark {'on' if self.watermark else 'off'}, signing {self.sign}{recipe}"
 
 
 def _from_environment() -> MarkingSettings:
-    """`AFFETTO_WATERMARK=off`, `AFFETTO_SIGN=never|auto|always`, `AFFETTO_MARK_KEY=NUMBER` change the defaults."""
-    mark = os.environ.get("AFFETTO_WATERMARK", "on").lower()
-    if mark not in ("on", "off"):
-        raise UsageError(f"AFFETTO_WATERMARK={mark}: use on or off")
+    """`AFFETTO_WATERMARK=off`, `AFFETTO_SIGN=never|auto|always`, `AFFETTO_RECIPE=off`, `AFFETTO_MARK_KEY=NUMBER` change the defaults."""
+    mark, recipe = _switch("AFFETTO_WATERMARK"), _switch("AFFETTO_RECIPE")
     key = os.environ.get("AFFETTO_MARK_KEY", str(PUBLIC_KEY))
     if not key.isdecimal():
         raise UsageError("AFFETTO_MARK_KEY is no number: use 0 to 2^63 - 1")
     sign = os.environ.get("AFFETTO_SIGN", "auto").lower()
-    return MarkingSettings(watermark=mark == "on", sign=sign, key=int(key))
+    return MarkingSettings(watermark=mark, sign=sign, recipe=recipe, key=int(key))
+
+
+def _switch(name: str) -> bool:
+    value = os.environ.get(name, "on").lower()
+    if value not in ("on", "off"):
+        raise UsageError(f"{name}={value}: use on or off")
+    return value == "on"
 
 
 _current: contextvars.ContextVar[MarkingSettings | None] = contextvars.ContextVar(
@@ -67,11 +74,12 @@ def marking(
     *,
     watermark: bool | None = None,
     sign: str | None = None,
+    recipe: bool | None = None,
     key: int | None = None,
     tag: int | None = None,
 ) -> Iterator[MarkingSettings]:
     """Other settings for what is saved within the block."""
-    given = {"watermark": watermark, "sign": sign, "key": key, "tag": tag}
+    given = {"watermark": watermark, "sign": sign, "recipe": recipe, "key": key, "tag": tag}
     settings = replace(
         marking_settings(), **{name: value for name, value in given.items() if value is not None}
     )

@@ -16,6 +16,7 @@ from affetto.media.video import probe_video, read_frames, read_sound
 from affetto.provenance.audio_mark import MarkFound, find_audio_mark
 from affetto.provenance.manifests import ManifestFound, can_sign, read_manifest
 from affetto.provenance.picture_mark import find_picture_mark
+from affetto.provenance.recipes import embedded_recipe
 from affetto.provenance.settings import marking_settings
 
 SOUND = (".wav", ".flac", ".mp3", ".ogg")
@@ -99,12 +100,10 @@ def _spread(path: Path) -> Iterator[np.ndarray]:
 
 
 def _recipe(path: Path) -> dict[str, Any] | None:
-    """The recipe that lies beside a file, if one does."""
+    """The recipe that lies beside a file, else the one within it."""
     beside = path.with_name(path.name + ".recipe.json")
-    if not beside.is_file():
-        return None
     try:
         recipe = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return recipe if isinstance(recipe, dict) else None
+        recipe = None
+    return recipe if isinstance(recipe, dict) else embedded_recipe(path)

@@ -103,6 +103,29 @@ def recipe_document(
     }
 
 
+def travelling_recipe(scene: Scene, loaded: LoadedScene, seeds: Mapping[str, int]) -> dict[str, Any]:
+    """The recipe that lies within each output: `affetto render` takes it where its inputs lie beside it, by name alone.
+
+    Nothing in it depends on the machine or on where things lay.
+    """
+    inputs = input_files(scene)
+    names = {name: Path(name).name for name in inputs}
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: moved(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    return {
+        "recipe": 1,
+        "scene": moved(scene.model_dump(mode="json", exclude_defaults=True)),
+        "inputs": {names[name]: sha256_of(loaded.base / name) for name in inputs},
+        "seeds": dict(seeds),
+    }
+
+
 def write_recipe(path: Path, document: Mapping[str, Any]) -> Path:
     """Write recipe.json."""
     with atomic_path(path) as temporary:

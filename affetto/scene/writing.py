@@ -15,12 +15,13 @@ from affetto.media.midi import save_midi
 from affetto.media.previews import picture_preview
 from affetto.media.shelf import Shelf, in_blocks
 from affetto.provenance.manifests import Origin
-from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio
+from affetto.provenance.recipes import recorded
+from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio, sealed
 from affetto.scene.edit_lists import MediaFiles, write_edit_lists
 from affetto.scene.exports import write_subtitles, write_track
 from affetto.scene.performers import person
 from affetto.scene.pictures import picture_frames
-from affetto.scene.recipe import recipe_document, settled, write_recipe
+from affetto.scene.recipe import recipe_document, settled, travelling_recipe, write_recipe
 from affetto.scene.segments import canvas
 from affetto.scene.sheet import SHEET_FRAMES, draw_sheet, moments
 
@@ -34,6 +35,24 @@ _ORIGIN = Origin(generator="scene", action="edited")
 
 def write_scene(director: "Director", performance: "Performance", folder: Path, watch: "Watch") -> list[Path]:
     """Everything the scene asks for, and the names of the files in the order they were written."""
+    scene = settled(director.scene, director.lines)
+    with recorded(travelling_recipe(scene, director.loaded, performance.chosen)):
+        written = _outputs(director, performance, folder, watch)
+    written.append(performance.sync.save(folder / "sync.json"))
+    document = recipe_document(
+        scene,
+        director.loaded,
+        folder,
+        written,
+        models=director.models,
+        seeds=performance.chosen,
+        device=director.device.type,
+    )
+    written.append(write_recipe(folder / "recipe.json", document))
+    return written
+
+
+def _outputs(director: "Director", performance: "Performance", folder: Path, watch: "Watch") -> list[Path]:
     scene, timeline = director.scene, performance.timeline
     written = _sounds(director, performance, folder)
     for name, curves in performance.curves.items():
@@ -41,8 +60,9 @@ def write_scene(director: "Director", performance: "Performance", folder: Path, 
         if scene.wants("curves"):
             written.append(save_curves(folder / f"face{suffix}.csv", curves))
         if scene.wants("mesh"):
-            mesh = person(scene.speakers[name].head).mesh
-            written.append(save_curves(folder / f"face{suffix}.glb", curves, mesh=mesh))
+            written.append(folder / f"face{suffix}.glb")
+            with sealed(written[-1], _ORIGIN) as temporary:
+                save_curves(temporary, curves, mesh=person(scene.speakers[name].head).mesh)
     videos, frames = _videos(director, performance, folder, watch)
     written += videos
     if scene.wants("subtitles"):
@@ -53,18 +73,9 @@ def write_scene(director: "Director", performance: "Performance", folder: Path, 
     if scene.wants("timeline"):
         written += write_edit_lists(folder, timeline, _media(director, written), scene.fps, scene.title)
     if scene.wants("sheet"):
-        written.append(draw_sheet(folder / "sheet.png", scene, performance, frames))
-    written.append(performance.sync.save(folder / "sync.json"))
-    document = recipe_document(
-        settled(scene, director.lines),
-        director.loaded,
-        folder,
-        written,
-        models=director.models,
-        seeds=performance.chosen,
-        device=director.device.type,
-    )
-    written.append(write_recipe(folder / "recipe.json", document))
+        written.append(folder / "sheet.png")
+        with sealed(written[-1], _ORIGIN) as temporary:
+            draw_sheet(temporary, scene, performance, frames)
     return written
 
 
@@ -77,8 +88,9 @@ def _sounds(director: "Director", performance: "Performance", folder: Path) -> l
             written.append(_sound(folder / f"voice{suffix}.wav", _unclipped(stem)))
     if performance.piece is not None and performance.music is not None:
         if scene.wants("score"):
-            save_midi(folder / "score.mid", performance.piece.score)
             written.append(folder / "score.mid")
+            with sealed(written[-1], _ORIGIN) as temporary:
+                save_midi(temporary, performance.piece.score)
         if scene.wants("music"):
             written.append(_sound(folder / "music.wav", _unclipped(performance.music)))
     if scene.wants("mix"):

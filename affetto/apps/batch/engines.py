@@ -9,6 +9,7 @@ from typing import Any
 import affetto
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, RenderJob, TalkJob, VoiceJob
+from affetto.provenance.recipes import recorded
 from affetto.runtime.files import atomic_path
 from affetto.runtime.memory import Layout, sparing
 from affetto.runtime.progress import CancelToken, ProgressCallback
@@ -47,7 +48,8 @@ class Workshop:
 
         def attempt(layout: Layout) -> None:
             self._settle(layout, job.spec)
-            make(job.spec, job.seed, target, progress, cancel)
+            with recorded({"job": _unplaced(job)}):
+                make(job.spec, job.seed, target, progress, cancel)
 
         spared = sparing(job.spec.output, attempt, device=self._asked)
         described = describe_file(target)
@@ -166,6 +168,11 @@ def _marks(spec: TalkJob) -> Any:
 def recipe_path(target: Path) -> Path:
     """Where the recipe of an output lies."""
     return target.with_name(target.name + RECIPE_SUFFIX)
+
+
+def _unplaced(job: PlannedJob) -> dict[str, Any]:
+    """What makes the output again wherever it is written: the same job gives the same bytes under any name."""
+    return {name: value for name, value in job_recipe(job)["job"].items() if name not in ("id", "output")}
 
 
 def job_recipe(job: PlannedJob) -> dict[str, Any]:

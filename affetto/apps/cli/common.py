@@ -231,6 +231,16 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressCallback | None]:
         yield show
 
 
+@contextlib.contextmanager
+def recorded(generator: str, **fields: Any) -> Iterator[None]:
+    """What is saved within the block carries these as its recipe: a line of a manifest; None is left out."""
+    from affetto.provenance.recipes import recorded
+
+    job = {"generator": generator} | {name: value for name, value in fields.items() if value is not None}
+    with recorded({"job": job}):
+        yield
+
+
 def settle_consent(media: Path, stated: str | None, *, what: str, quiet: bool) -> str | None:
     """The ground on which a recording or portrait is used: as stated, as remembered, or asked for at a terminal."""
     from affetto.provenance.consent import GROUNDS, settle_consent

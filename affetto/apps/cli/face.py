@@ -179,8 +179,10 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
     animator = FaceAnimator.from_pretrained(work.model, device=work.device, dtype=work.dtype)
     with common.progress(quiet=quiet) as callback:
         animation = animator(speech, track, callback_on_step_end=callback, **work.options)
-        for path in work.outputs:
-            animation.save(path, progress=callback, **work.saving)
+        told = {**work.options, "identity": _listed(work.options["identity"]), "size": work.saving["size"]}
+        with common.recorded("face", audio=work.audio, emotion=str(track), **told):
+            for path in work.outputs:
+                animation.save(path, progress=callback, **work.saving)
     curves = animation.curves
     for target in work.targets:
         common.note(f"playing {curves.seconds:.1f} s to {target.host} port {target.port}", quiet=quiet)
@@ -195,6 +197,10 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
         "seconds": round(curves.seconds, 3),
         "seed": work.options["seed"],
     }
+
+
+def _listed(identity: "np.ndarray | None") -> list[float] | None:
+    return None if identity is None else [round(float(each), 6) for each in identity]
 
 
 def _full_tier_options(

@@ -166,13 +166,14 @@ def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
     composer = MusicComposer.from_pretrained("embedded", device=work.device, dtype=work.dtype)
     with common.progress(quiet=quiet) as callback:
         piece = composer(track, callback_on_step_end=callback, **work.options)
-    for path in work.outputs:
-        piece.save(path, soundfont=work.soundfont)
-    stems = [
-        stem
-        for path in work.stems_of
-        for stem in piece.save_stems(path, soundfont=work.soundfont, overwrite=work.overwrite)
-    ]
+    with common.recorded("music", emotion=str(track), **work.options):
+        for path in work.outputs:
+            piece.save(path, soundfont=work.soundfont)
+        stems = [
+            stem
+            for path in work.stems_of
+            for stem in piece.save_stems(path, soundfont=work.soundfont, overwrite=work.overwrite)
+        ]
     curve = piece.emotion_curve()
     return {
         "emotion": str(track),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affetto.apps.cli import common
+from affetto.runtime.errors import InvalidInputError, UsageError
 
 if TYPE_CHECKING:
     from affetto.provenance.verifying import Verdict
@@ -24,18 +25,47 @@ def verify(
         int | None,
         typer.Option(min=0, help="Look for the marks of a key of your own instead of the public one."),
     ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Write the recipe of one file, found beside or within it."),
+    ] = None,
     json: common.JsonOption = False,
+    overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
     """Look for affetto's marks and signed manifests. That none is found does not prove that a file is genuine."""
     from affetto.provenance.verifying import verify_file
 
+    if recipe is not None:
+        if len(files) != 1:
+            raise UsageError("--recipe is for one file: name one")
+        common.check_outputs([recipe], [".json", ".jsonl"], overwrite=overwrite)
     verdicts = [verify_file(path, key=key) for path in files]
+    if recipe is not None:
+        _write_recipe(verdicts[0], recipe)
     if json:
         common.print_json({"files": [verdict.document() for verdict in verdicts]})
         return
     for verdict in verdicts:
         common.print_data(f"{verdict.path}: {_sentence(verdict)}")
+
+
+def _write_recipe(verdict: "Verdict", path: Path) -> None:
+    """A recipe for `affetto render` (.json), or its job as a line for `affetto batch run` (.jsonl)."""
+    from json import dumps
+
+    from affetto.runtime.files import atomic_path
+
+    recipe = verdict.recipe
+    if recipe is None:
+        raise InvalidInputError(f"{verdict.path}: no recipe lies beside it or within it: it cannot be told")
+    if path.suffix.lower() == ".jsonl":
+        if "job" not in recipe:
+            raise InvalidInputError(f"{verdict.path}: was made by a scene: write its recipe as .json")
+        recipe = {"output": verdict.path.name, **recipe["job"]}
+    with atomic_path(path) as temporary:
+        text = dumps(recipe, ensure_ascii=False, indent=None if path.suffix.lower() == ".jsonl" else 1)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _sentence(verdict: "Verdict") -> str:
@@ -53,5 +83,7 @@ def _sentence(verdict: "Verdict") -> str:
         found.append(
             f"{manifest.state} manifest of {manifest.software}, {manifest.generator}, {manifest.source_type}"
         )
+    if verdict.recipe is not None:
+        found.append("its recipe is known")
     start = "made by affetto" if verdict.made else "nothing of affetto's found"
     return f"{start}: {', '.join(found)}" if found else start

@@ -164,7 +164,9 @@ def _convert(work: _Work, *, quiet: bool, overwrite: bool) -> dict[str, Any]:
     converter = VoiceConverter.from_pretrained(work.model, device=work.device, dtype=work.dtype)
     with common.progress(quiet=quiet) as callback:
         conversion = converter(speech, track, callback_on_step_end=callback, **work.options)
-    conversion.save(work.output, overwrite=overwrite)
+    told = {"text": work.words, "language": work.language if work.words else None, **work.options}
+    with common.recorded("voice", audio=work.audio, emotion=str(track), **told):
+        conversion.save(work.output, overwrite=overwrite)
     written = [work.output]
     if work.time_map is not None:
         written.append(conversion.time_map.save(work.time_map))

@@ -19,6 +19,7 @@ from affetto.apps.studio.project import (
     with_timeline,
 )
 from affetto.apps.studio.reading import WordReader
+from affetto.apps.studio.restoring import restored_project
 from affetto.apps.studio.stage import staged, url
 from affetto.conditioning.track import EmotionTrack
 from affetto.provenance.consent import ConsentBook, settle_consent
@@ -191,13 +192,13 @@ class Studio:
         return output
 
     def restore(self, file: Path) -> Project:
-        """The project that made a file: an output of this studio, or a recipe or project file."""
+        """The project that made a file: an output of this studio, or a recipe or project file, or what a file says of itself."""
         if file.suffix.lower() == ".json":
             document = read_json(file)
             if "keys" in document:
                 return Project.model_validate(document)
         folder = self.desk.find_recipe(file)
-        project = None if folder is None else read_recipe_project(folder)
+        project = restored_project(file) if folder is None else read_recipe_project(folder)
         if project is None:
             raise UsageError(
                 f"{file.name}: was not made here, or its render is gone: drop an output of this studio"

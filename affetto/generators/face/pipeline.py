@@ -24,7 +24,7 @@ from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_cu
 from affetto.media.audio import Audio, load_audio, stream_audio
 from affetto.media.previews import curves_preview, picture_preview
 from affetto.provenance.manifests import Origin
-from affetto.provenance.sealing import marked_video
+from affetto.provenance.sealing import marked_video, sealed
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, UsageError
 from affetto.runtime.memory import together
@@ -90,7 +90,9 @@ class FaceAnimation:
                 path, size, backend, overwrite=overwrite, progress=progress, cancel=cancel
             )
         if suffix in MESH_SUFFIXES:
-            return save_curves(path, self.curves, mesh=self._person().mesh, overwrite=overwrite)
+            with sealed(path, Origin(generator="face"), overwrite=overwrite) as temporary:
+                save_curves(temporary, self.curves, mesh=self._person().mesh)
+            return path
         if suffix in CURVE_SUFFIXES:
             return save_curves(path, self.curves, overwrite=overwrite)
         known = ", ".join((*CURVE_SUFFIXES, *MESH_SUFFIXES, ".mp4"))

@@ -23,7 +23,7 @@ from affetto.generators.music.sampling import BarWriter, SamplingOptions
 from affetto.media.midi import Score, save_midi
 from affetto.media.music import ATTRIBUTES, CENTRE, SCALE, WEIGHTS
 from affetto.provenance.manifests import Origin
-from affetto.provenance.sealing import save_marked_audio
+from affetto.provenance.sealing import save_marked_audio, sealed
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError, PolicyError, UsageError
 from affetto.runtime.files import check_writable
@@ -79,7 +79,8 @@ class MusicPiece:
         """
         path = Path(path)
         if path.suffix.lower() in (".mid", ".midi"):
-            save_midi(path, self.score)
+            with sealed(path, self._origin) as temporary:
+                save_midi(temporary, self.score)
         elif path.suffix.lower() == ".wav":
             from affetto.generators.music.synth import render  # instruments are heavy and often not wanted
 

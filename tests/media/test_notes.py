@@ -1,0 +1,143 @@
+"""A note within a media file: it comes back, players show it, and nothing else of the file changes."""
+
+import struct
+
+import av
+import numpy as np
+import pygltflib
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from affetto.head.model import HeadModel
+from affetto.media.animation.gltf import write_glb
+from affetto.media.audio import Audio, load_audio, save_audio
+from affetto.media.image import load_image, save_png
+from affetto.media.midi import Score, TrackInfo, load_midi, note_array, save_midi
+from affetto.media.notes import NOTED, read_note, write_note
+from affetto.media.video import VideoWriter, read_frames, read_sound
+from affetto.runtime.errors import InvalidInputError
+
+SOUND = Audio(samples=np.linspace(-0.5, 0.5, 24_001, dtype=np.float32)[None], rate=48_000)
+TEXT = '{"emotion":"happy","words":"Grüße, 世界"}'
+
+
+def sound(path):
+    save_audio(path, SOUND)
+
+
+def picture(path):
+    save_png(path, np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3))
+
+
+def video(path):
+    with VideoWriter(path, (64, 48), 25, SOUND) as writer:
+        for level in range(12):
+            writer.write(np.full((48, 64, 3), 20 * level, np.uint8))
+
+
+def notes(path):
+    rows = note_array([(0.0, 1.0, 60, 80, 0), (1.0, 1.0, 64, 80, 0)])
+    save_midi(path, Score(notes=rows, tracks=(TrackInfo(name="piano"),)))
+
+
+def head(path):
+    write_glb(path, HeadModel.load().mesh, None, normals=False)
+
+
+MAKERS = {"a.wav": sound, "a.flac": sound, "a.png": picture, "a.mp4": video, "a.mid": notes, "a.glb": head}
+CONTENT = {
+    "a.wav": lambda path: load_audio(path).samples.tobytes(),
+    "a.flac": lambda path: load_audio(path).samples.tobytes(),
+    "a.png": lambda path: load_image(path).tobytes(),
+    "a.mp4": lambda path: b"".join(f.tobytes() for _, f in read_frames(path)) + read_sound(path).samples.tobytes(),
+    "a.mid": lambda path: load_midi(path).notes.tobytes(),
+    "a.glb": lambda path: pygltflib.GLTF2().load(str(path)).binary_blob(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_note_comes_back_and_what_the_file_holds_stays(tmp_path, name):
+    path = tmp_path / name
+    MAKERS[name](path)
+    assert read_note(path) is None
+    before = CONTENT[name](path)
+    write_note(path, TEXT)
+    assert read_note(path) == TEXT
+    assert CONTENT[name](path) == before
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_same_note_gives_the_same_bytes(tmp_path, name):
+    made = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / name
+        MAKERS[name](path)
+        write_note(path, TEXT)
+        made.append(path.read_bytes())
+    assert made[0] == made[1]
+
+
+def test_other_programs_show_it(tmp_path):
+    for name in ("a.wav", "a.flac", "a.mp4", "a.png", "a.glb"):
+        MAKERS[name](tmp_path / name)
+        write_note(tmp_path / name, TEXT)
+    with soundfile.SoundFile(tmp_path / "a.wav") as file:
+        assert file.comment.encode(errors="surrogateescape").decode() == TEXT
+    with soundfile.SoundFile(tmp_path / "a.flac") as file:
+        assert file.comment == TEXT
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert file.metadata["comment"] == TEXT
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.text["Comment"] == TEXT
+    assert pygltflib.GLTF2().load(str(tmp_path / "a.glb")).asset.extras["comment"] == TEXT
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_file_of_another_kind_takes_no_note_and_has_none(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"something else altogether, and not short either: " * 4)
+    assert read_note(path) is None
+    with pytest.raises(InvalidInputError, match=name):
+        write_note(path, TEXT)
+
+
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("noted")
+    found = {}
+    for name in ("a.wav", "a.flac", "a.png", "a.mp4", "a.mid"):
+        MAKERS[name](folder / name)
+        write_note(folder / name, TEXT)
+        found[name] = (folder / name).read_bytes()
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_files_have_a_note_or_none_and_nothing_else_happens(noted, tmp_path, data):
+    name = data.draw(st.sampled_from(sorted(noted)))
+    content = bytearray(noted[name])
+    for at, value in data.draw(
+        st.lists(st.tuples(st.integers(0, min(len(content), 3000) - 1), st.integers(0, 255)), max_size=6)
+    ):
+        content[at] = value
+    path = tmp_path / name
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    found = read_note(path)
+    assert found is None or isinstance(found, str)
+
+
+def test_a_box_that_claims_four_gigabytes_is_not_read(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"\0\0\0\x08ftyp" + struct.pack(">I", 0xFFFFFFF0) + b"moov" + bytes(64))
+    assert read_note(path) is None
+
+
+def test_every_format_with_a_reader_is_tested():
+    assert {suffix for suffix in NOTED if suffix not in (".m4v", ".mov", ".midi")} == {
+        name[1:] for name in MAKERS
+    }
