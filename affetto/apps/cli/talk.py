@@ -218,8 +218,10 @@ def _perform(work: Work, *, quiet: bool) -> dict[str, Any]:
             options=TalkOptions(**work.options),
             callback_on_step_end=callback,
         )
-        for path in work.outputs:
-            video.save(path, overwrite=work.overwrite, progress=callback)
+        files = {name: getattr(work, name) for name in ("portrait", "audio", "landmarks", "motion")}
+        with common.recorded("talk", emotion=str(track), face=work.face, **files, **work.options):
+            for path in work.outputs:
+                video.save(path, overwrite=work.overwrite, progress=callback)
     return {
         "portrait": str(work.portrait),
         "audio": str(work.audio),
