@@ -49,6 +49,7 @@ def _slider(label: str, low: float, high: float, value: float, step: float = 0.1
 
 def _moves() -> tuple[Field, ...]:
     return (
+        Field(name="articulation", make=_slider("Articulation", 0, 3, 1.1)),
         Field(name="head_motion", make=_slider("Head motion", 0, 3, 1.0)),
         Field(name="blinks", make=_slider("Blinks", 0, 3, 1.0)),
         Field(name="gaze", make=_slider("Gaze", 0, 3, 1.0)),
@@ -119,10 +120,8 @@ def generator_tab(
                 label="Emotion", value=tab.emotion, info="happy@0.7, happy:0.6+sad:0.4, vad(0.5,0.2,0.1), 0:neutral; 2:happy",
                 elem_id=f"{tab.kind}-emotion",
             )  # fmt: skip
-            named = gr.Dataset(
-                components=[emotion], samples=[[name] for name in label_points() if name != "neutral"],
-                label="Named emotions", samples_per_page=20, elem_classes="named",
-            )  # fmt: skip
+            names = [name for name in label_points() if name != "neutral"]
+            named = widget("Names", elem_id=f"{tab.kind}-names", value={"names": names})
             suffix = gr.Radio(list(tab.suffixes), value=tab.suffixes[0], label="As")
             with gr.Accordion("Fine tuning", open=False):
                 wishes = [field.make() for field in tab.fields]
@@ -188,7 +187,7 @@ def generator_tab(
         api_description=f"{tab.about} Queues the job; the first value returned is its output, to be asked for with `job`.",
     )  # fmt: skip
     go.click(lambda: "", None, [chosen], **quiet)  # what is made now is shown when it is done
-    named.click(lambda row: f"{row[0]}@0.8", [named], [emotion], **quiet)
+    named.input(lambda value: f"{value['picked']}@0.8", [named], [emotion], queue=False, **quiet)
     if points is not None:
         found = told(lambda path: points_value(Path(path), None) if path else {}, alone=False)
         files[0].change(found, [files[0]], [points], **quiet)

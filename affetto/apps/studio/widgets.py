@@ -8,7 +8,7 @@ import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = (
-    "common.js", "curves.js", "lanes.js", "timeline.js", "stage.js", "jobs.js", "points.js", "result.js", "plan.js", "library.js", "health.js", "welcome.js",
+    "common.js", "curves.js", "lanes.js", "timeline.js", "stage.js", "jobs.js", "points.js", "result.js", "names.js", "plan.js", "library.js", "health.js", "welcome.js",
 )  # fmt: skip
 
 
@@ -20,7 +20,11 @@ def head() -> str:
 
 
 def widget(
-    name: str, *, functions: list[Callable[..., Any]] | None = None, elem_id: str | None = None
+    name: str,
+    *,
+    functions: list[Callable[..., Any]] | None = None,
+    elem_id: str | None = None,
+    value: dict[str, Any] | None = None,
 ) -> gr.HTML:
     """A component whose script is `window.Affetto<name>.mount`, whose value is a JSON object, and that may call `functions`.
 
@@ -33,7 +37,7 @@ def widget(
         " begin(); /* events: 'change' 'input' */"
     )
     return gr.HTML(
-        value={},
+        value=value or {},
         html_template=f'<div class="affetto affetto-{name.lower()}"></div>',
         js_on_load=script,
         server_functions=functions,

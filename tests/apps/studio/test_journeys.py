@@ -155,6 +155,10 @@ def test_a_point_of_the_face_is_dragged_and_the_job_is_made_from_where_it_is(vis
     board.press(".")
     board.press("Shift+ArrowRight")
     page.get_by_text("1 moved").wait_for()
+    page.locator("#talk-names").get_by_role("button", name="sad").click()
+    page.wait_for_function(
+        "document.querySelector('#talk-emotion textarea, #talk-emotion input').value === 'sad@0.8'"
+    )
     page.locator("#talk-go").click()
     page.get_by_text("Whose voice or face is this?").and_(page.locator(":visible")).first.wait_for()
     page.locator("[role=tabpanel]:visible").get_by_text("self: it is I").click()
