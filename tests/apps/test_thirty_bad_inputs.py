@@ -144,7 +144,7 @@ CASES = [
     Case(26, "unsorted", made("a.emotion.json", bad.track, keys((2, "sad"), (1, "happy"))), TRACK, ["a.emotion.json"]),
     Case(26, "doubled", made("a.emotion.json", bad.track, keys((1, "sad"), (1, "happy"))), TRACK, ["a.emotion.json"]),
     Case(26, "no keys", made("a.emotion.json", bad.track, []), TRACK, ["keys"]),
-    Case(27, "a wrong column", text("jobs.csv", "\ufeffgenerator,outptu\r\nmusic,a.mid\r\n"), RUN, ["outptu"]),
+    Case(27, "a wrong column", text("jobs.csv", "\ufeffgenerator,colour\r\nmusic,a.mid\r\n"), RUN, ["colour"]),
     Case(27, "a doubled id", manifest(music("a.mid") | {"id": "x"}, music("b.mid") | {"id": "x"}), RUN, ["line 2", "already used in line 1"]),
     Case(27, "a bomb of aliases", made("jobs.yaml", bad.yaml_bomb), RUN, ["jobs.yaml"]),
     Case(28, "a deflated checkpoint", made("net.pt", bad.deflated), CONVERT, ["compressed"]),
