@@ -76,7 +76,7 @@ def judged(folder: Path, count: int, *, half_written: int = 0, **did: float | st
     )
     with JobStore(state_folder(folder) / "jobs.sqlite") as store:
         done = store.counts()["done"]
-    made = sum(path.read_text().count("\n") for path in folder.glob(f"*/{LOG}"))
+    made = finished(folder)
     extra = [name for name in found if name not in wanted and Path(name).name != LOG]
     return Verdict(
         jobs=count,
@@ -96,7 +96,8 @@ def kill_again_and_again(folder: Path, *, jobs: int, kills: int, seed: int = 0) 
     while sum(done.values()) < kills:
         with _running(folder) as process:
             while sum(done.values()) < kills and process.poll() is None:
-                time.sleep(chance.uniform(0.05, 0.6))
+                _wait_for_work(folder, process)
+                time.sleep(chance.uniform(0.0, 0.08))
                 whom = chance.choice(("worker", "worker", "run", "all"))
                 if not _killed(process, whom, chance):
                     break
@@ -131,12 +132,23 @@ def _killed(process: "subprocess.Popen[bytes]", whom: str, chance: random.Random
     else:
         workers = workers_of(process.pid)
         if not workers:
-            return True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(chance.choice(workers), signal.SIGKILL)
+            return False
+        os.kill(chance.choice(workers), signal.SIGKILL)
         return True
     process.wait()
     return True
+
+
+def finished(folder: Path) -> int:
+    """How many outputs have been written, those that were made twice counted twice."""
+    return sum(path.read_text().count("\n") for path in folder.glob(f"*/{LOG}"))
+
+
+def _wait_for_work(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Until another output has been written: a kill shall strike workers that work, not processes that start."""
+    before = finished(folder)
+    while finished(folder) == before and process.poll() is None:
+        time.sleep(0.003)
 
 
 def workers_of(pid: int) -> list[int]:
