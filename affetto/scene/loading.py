@@ -151,10 +151,12 @@ def _without(document: Any, at: Where) -> bool:
     if isinstance(document, dict) and at[-1] in document:
         del document[at[-1]]
         return True
-    plain = isinstance(document, list) and isinstance(at[-1], int) and at[-1] < len(document)
-    if not plain or isinstance(document[at[-1]], (dict, list)):
+    index = at[-1]
+    if not isinstance(document, list) or not isinstance(index, int) or index >= len(document):
         return False
-    del document[at[-1]]
+    if isinstance(document[index], (dict, list)):
+        return False
+    del document[index]
     return True
 
 
