@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+import soxr
 from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
@@ -18,7 +19,7 @@ from jaxtyping import UInt8
 from affetto.media.audio import Audio
 from affetto.media.files import checked_size, first_bytes, looks_like_text
 from affetto.media.mp4_boxes import largest_picture
-from affetto.media.shelf import put_away
+from affetto.media.shelf import Shelf, in_blocks, put_away
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 
@@ -26,6 +27,7 @@ MAX_PIXELS = 4096 * 2304
 MAX_SECONDS = 3600.0
 AAC_BLOCK = 1024  # samples in one AAC frame
 AUDIO_RATES = (44_100, 48_000)
+_RATE = 48_000  # that other sounds are brought to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +163,20 @@ class VideoWriter:
 
 
 def playable(audio: Audio) -> Audio:
-    """The sound as every player takes it: one or two channels at 44.1 or 48 kHz."""
+    """The sound as every player takes it: one or two channels at 44.1 or 48 kHz; one that was resampled lies on a shelf."""
     samples = audio.samples if len(audio.samples) <= 2 else audio.mono()[None]
-    return Audio(samples=samples, rate=audio.rate).resampled(
-        audio.rate if audio.rate in AUDIO_RATES else 48_000
-    )
+    if audio.rate in AUDIO_RATES:
+        return Audio(samples=samples, rate=audio.rate)
+    stream = soxr.ResampleStream(audio.rate, _RATE, len(samples), dtype="float32", quality="HQ")
+    room = Shelf().empty(len(samples), -(-samples.shape[1] * _RATE // audio.rate) + 1)
+    done = read = 0
+    for block in in_blocks(samples):
+        read += block.shape[1]
+        made = stream.resample_chunk(block.T, last=read == samples.shape[1]).T
+        room[:, done : done + made.shape[1]] = made
+        put_away(room[:, done : done + made.shape[1]])
+        done += made.shape[1]
+    return Audio(samples=room[:, :done], rate=_RATE)
 
 
 _CONTAINERS = ((4, b"ftyp", "mov"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (8, b"AVI ", "avi"))

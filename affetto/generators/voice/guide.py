@@ -32,7 +32,7 @@ GROUP_GAINS = (1.1, 1.3, 1.5, 1.5, 1.3)
 
 COLOUR_GAINS: Mapping[str, tuple[float, float]] = {
     "angry": (1.5, 1.3),
-    "happy": (1.1, 1.3),
+    "happy": (1.5, 1.3),
     "sad": (1.35, 1.3),
 }
 """Gains of envelope and noise of single emotions: as much as they need to be heard, since colour also tells who speaks."""
