@@ -63,6 +63,9 @@ def talk(
     emotion_guidance: Annotated[
         float, typer.Option(help="How strictly the emotion is followed, 0 to 5.", rich_help_panel=_MOTION)
     ] = 1.5,
+    articulation: Annotated[
+        float, typer.Option(help="How far the lips travel, 0 to 3.", rich_help_panel=_MOTION)
+    ] = 1.1,
     head_motion: Annotated[
         float, typer.Option(help="Head movement, 0 (still) to 3.", rich_help_panel=_MOTION)
     ] = 1.0,
@@ -123,7 +126,7 @@ def talk(
     if size is not None:
         common.check_range("--size", float(size), 256.0, 1080.0)
     common.check_range("--fps", fps, 10.0, 60.0)
-    amounts = {"head_motion": head_motion, "blinks": blinks, "gaze": gaze}
+    amounts = {"articulation": articulation, "head_motion": head_motion, "blinks": blinks, "gaze": gaze}
     for name, amount in amounts.items():
         common.check_range(f"--{name.replace('_', '-')}", amount, 0.0, 3.0)
     guidance = {"audio_guidance": audio_guidance, "emotion_guidance": emotion_guidance}
