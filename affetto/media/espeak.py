@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from affetto.runtime.errors import MissingResourceError, UsageError
 
-_RETRIEVAL, _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 1, 1, 2, 0x8000
+_SYNCHRONOUS, _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 2, 1, 2, 0x8000
 _UTF8, _EVENT_WORD, _EVENT_PHONEME, _EVENT_END_LIST = 1, 1, 7, 0
 _RATE, _PITCH, _RANGE = 1, 3, 4
 
@@ -64,7 +64,9 @@ class Espeak:
     def __init__(self, library: str, data: str | None) -> None:
         self._lib = ctypes.CDLL(library)
         options = _PHONEME_EVENTS | _PHONEME_IPA | _DONT_EXIT
-        self.rate = int(self._lib.espeak_Initialize(_RETRIEVAL, 0, data.encode() if data else None, options))
+        self.rate = int(
+            self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data.encode() if data else None, options)
+        )
         if self.rate <= 0:
             raise MissingResourceError(
                 f"espeak-ng found no data in {data}: pip install --force-reinstall affetto[tts]"
