@@ -50,7 +50,7 @@ class Trial:
         composer: MusicComposer,
         *,
         per_quadrant: int = 9,
-        sweeps: int = 2,
+        sweeps: int = 8,
         sweep_bars: int = 5,
         varied: int = 12,
         seconds: float = SECONDS,
