@@ -146,7 +146,7 @@ def _read_flac(path: Path) -> str | None:
     for kind, body in blocks:
         comments = _flac_comments(body)[1] if kind == 4 else []
         if f"SOFTWARE={_KEY}".encode() in comments:
-            return next(each[8:].decode() for each in comments if each.startswith(b"COMMENT="))
+            return next((each[8:].decode() for each in comments if each.startswith(b"COMMENT=")), None)
     return None
 
 

@@ -157,7 +157,8 @@ def test_a_stream_gives_the_scene_in_chunks_with_its_sound(rendered):
     assert chunks[0].frames.shape[1:] == (64, 64, 3)
 
 
-def test_strength_zero_leaves_voice_and_face_as_if_nothing_was_felt(tmp_path):
+def test_strength_zero_leaves_voice_and_face_as_if_nothing_was_felt(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFETTO_RECIPE", "off")  # which tells the wishes apart
     changes = {"outputs": ["voice", "curves"], "music": None}
     hello(tmp_path)
     files = []
