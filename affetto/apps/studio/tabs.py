@@ -71,7 +71,6 @@ TABS: tuple[GeneratorTab, ...] = (
         files=(("audio", "audio"),), suffixes=(".mp4", ".csv", ".glb", ".json"), made="The head you make speaks here.",
         fields=(
             Field(name="text", make=functools.partial(gr.Textbox, label="The words, for exact lips", value="")),
-            Field(name="articulation", make=_slider("Articulation", 0, 3, 1.1)),
             *_moves(),
         ),
     ),
