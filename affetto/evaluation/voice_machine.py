@@ -1,17 +1,14 @@
 """What the voice converter costs, and whether it repeats itself: speed, memory, bytes."""
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from affetto.evaluation.bench_parts import demo_speech, peak_mib
 from affetto.generators.voice.pipeline import VoiceConverter
-from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.provenance.settings import marking
 
 _SPEED_SECONDS = 30.0
@@ -47,16 +44,6 @@ def machine_rows(converter: VoiceConverter, seed: int) -> Iterator[Figure]:
     yield "peak memory of a stream, 300 s over 150 s, MiB", growth, "<= 32", growth <= 32
 
 
-def demo_speech(seconds: float) -> Audio:
-    """The demo's sentence again and again, this long."""
-    with resources.as_file(resources.files("affetto.media") / "data" / "hello.flac") as path:
-        speech = load_audio(path)
-    repeats = int(np.ceil(seconds / speech.seconds))
-    return Audio(
-        samples=np.tile(speech.samples, repeats)[:, : round(seconds * speech.rate)], rate=speech.rate
-    )
-
-
 _MEMORY_PROGRAM = """
 import sys
 from pathlib import Path
@@ -72,10 +59,6 @@ print(peak.split()[1])
 
 def _memory_growth() -> float:
     with tempfile.TemporaryDirectory() as folder:
-        peaks = []
-        for seconds in _MEMORY_SECONDS:
-            path = save_audio(Path(folder) / f"{seconds:.0f}.wav", demo_speech(seconds))
-            command = [sys.executable, "-c", _MEMORY_PROGRAM, str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            peaks.append(int(done.stdout.split()[-1]) / 1024)
+        path = Path(folder) / "speech.wav"
+        peaks = [peak_mib(_MEMORY_PROGRAM, path, seconds) for seconds in _MEMORY_SECONDS]
     return peaks[1] - peaks[0]

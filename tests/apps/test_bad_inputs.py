@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from .bad_inputs import not_finite, three_hours
 from .conftest import tone, write_wav
 
 
@@ -35,11 +36,7 @@ def silent(folder: Path) -> Path:
 
 
 def not_a_number(folder: Path) -> Path:
-    samples = tone()
-    samples[100] = np.nan
-    path = folder / "nan.wav"
-    soundfile.write(path, samples, 16_000, subtype="FLOAT")
-    return path
+    return not_finite(folder / "nan.wav")
 
 
 def text_as_wav(folder: Path) -> Path:
@@ -55,13 +52,7 @@ def noise_as_flac(folder: Path) -> Path:
 
 
 def three_hour_bomb(folder: Path) -> Path:
-    """A few hundred kilobytes that would decode to three hours of samples."""
-    path = folder / "bomb.flac"
-    second = np.zeros(8000 * 60, np.int16)
-    with soundfile.SoundFile(path, "w", 8000, 1, "PCM_16", format="FLAC") as file:
-        for _ in range(180):
-            file.write(second)
-    return path
+    return three_hours(folder / "bomb.flac")
 
 
 def too_short(folder: Path) -> Path:
