@@ -20,6 +20,7 @@ from affetto.conditioning.charts import CHARTS
 from affetto.conditioning.encoders.base import to_lexical
 from affetto.conditioning.encoders.midi import MidiEncoder
 from affetto.conditioning.encoders.speech import SpeechEncoder
+from affetto.evaluation import published_critics
 from affetto.evaluation.face_critic import FaceCritic
 from affetto.evaluation.measuring import CriticCard, Measured, window_times
 from affetto.evaluation.music_cues import CUES_CARD, cues_vad
@@ -34,9 +35,9 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 WINDOW_S, HOP_S = 2.0, 0.5
 MUSIC_WINDOW_S, MUSIC_HOP_S = 8.0, 2.0
 ENCODERS: Mapping[str, tuple[str, ...]] = {
-    "voice": ("embedded", "speech-emotion", "audeering"),
+    "voice": ("embedded", "speech-emotion", *published_critics.VOICES),
     "face": ("embedded",),
-    "video": ("embedded", "hsemotion-b0", "cage-maxvit"),
+    "video": ("embedded", *published_critics.FACES),
     "music": ("embedded", "formula"),
 }
 """Critics by medium: `embedded` is the held-out one that comes in the package."""
@@ -114,8 +115,8 @@ def measure_voice(audio: Audio, *, neutral: Audio | None = None, encoder: str = 
     """A voice over time; `neutral` is the same speaker without emotion."""
     if encoder == "speech-emotion":
         return _by_speech_encoder(audio)
-    if encoder == "audeering":
-        return _by_audeering(audio)
+    if encoder in published_critics.VOICES:
+        return published_critics.measure_voice(audio, encoder, window_s=WINDOW_S, hop_s=HOP_S)
     if encoder != "embedded":
         raise UsageError(f"no critic of voices is called {encoder!r}: use {', '.join(ENCODERS['voice'])}")
     heard = listen(audio)
@@ -174,32 +175,6 @@ def _by_speech_encoder(audio: Audio) -> Measured:
         vad[row] = key.emotion.effective_vad()
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
     return Measured(medium="voice", critic=SPEECH, times=times, vad=vad, names=names, shares=shares)
-
-
-def _by_audeering(audio: Audio) -> Measured:
-    from affetto.conditioning.encoders.audeering import AudeeringEncoder  # the user's own weights
-
-    encoder = AudeeringEncoder.from_pretrained()
-    times, vad, shares = [], [], []
-    for start, stop in window_times(audio.seconds, WINDOW_S, HOP_S):
-        reading = encoder.read(audio.sliced(start, stop))
-        times.append(0.5 * (start + stop))
-        vad.append(reading.vad)
-        shares.append([reading.mixture.get(name, 0.0) for name in ANCHORS_8])
-    card = CriticCard(
-        name="audeering wav2vec2",
-        accuracy="published CCC on MSP-Podcast: arousal .75, dominance .66, valence .64",
-        held_out=True,
-        note="weights CC BY-NC-SA",
-    )
-    return Measured(
-        medium="voice",
-        critic=card,
-        times=np.array(times),
-        vad=np.array(vad),
-        names=ANCHORS_8,
-        shares=np.array(shares),
-    )
 
 
 def measure_face(curves: FaceCurves, *, encoder: str = "embedded") -> Measured:
@@ -282,24 +257,6 @@ def measure_seen(seen: Any, path: Path, *, encoder: str = "embedded") -> Measure
         found = measure_face(seen.curves)
         note = f"{found.critic.note}; curves fitted to pixels are rougher than those it knows"
         return dataclasses.replace(found, critic=dataclasses.replace(found.critic, note=note))
-    from affetto.conditioning.encoders.faces import FaceEncoder  # the user's own weights
-
-    published = {
-        "hsemotion-b0": "published .62 of 8 emotions on AffectNet (chance .13)",
-        "cage-maxvit": "published F1 .62 of 8 emotions on AffectNet, RMSE .33 valence, .31 arousal",
-    }
-    if encoder not in published:
+    if encoder not in published_critics.FACES:
         raise UsageError(f"no critic of pictures is called {encoder!r}: use {', '.join(ENCODERS['video'])}")
-    if not seen.crops:
-        raise InvalidInputError(f"{path}: shows no face: there is nothing to judge")
-    network = FaceEncoder.from_pretrained(encoder)
-    readings = [network.read(crop) for crop in seen.crops]
-    shares = np.array([[reading.mixture.get(name, 0.0) for name in ANCHORS_8] for reading in readings])
-    return Measured(
-        medium="face",
-        critic=CriticCard(name=encoder, accuracy=published[encoder], held_out=True),
-        times=np.array(seen.crop_times),
-        vad=np.array([reading.vad for reading in readings]),
-        names=ANCHORS_8,
-        shares=shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9),
-    )
+    return published_critics.measure_pictures(seen.crops, seen.crop_times, path, encoder)

@@ -38,6 +38,9 @@ EMOTIONS = (*(name for name in ANCHORS_8 if name != "neutral"), "calm")
 """Seven anchors and calm: eight things to ask for beside neutral."""
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CALIBRATION_STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+"""Closer where curves bend most: a piece turns from major to minor between two of the first."""
+
 GENERATORS = ("voice", "face", "music", "portrait")
 
 JUDGES = ("reporting", "choosing")
@@ -104,7 +107,7 @@ def sweep(
     *,
     data: Path | None = None,
     emotions: Sequence[str] = EMOTIONS,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
     seed: int = 0,
     device: str = "auto",
     portrait: Path | None = None,
@@ -116,7 +119,8 @@ def sweep(
     """The curves of the generators; voices speak the demo's sentence, or with `data` neutral takes of two speakers.
 
     `takes` are of each speaker, and eight times as many pieces of music. `judge` is one of `JUDGES`: those that report hear
-    speakers whom no model has heard, those that choose hear others and other seeds, so that a calibration is held out.
+    speakers whom no model has heard, those that choose hear others and other seeds, so that a calibration is held out;
+    `strengths` are `STRENGTHS` for the first unless told, and `CALIBRATION_STRENGTHS` for the second.
     With `calibration` the strengths are translated first, which shows how linear they become. A portrait's motion is judged
     as curves; with the picture `portrait` it is drawn, and the faces in the frames are found, fitted and judged.
     """
@@ -130,6 +134,8 @@ def sweep(
         split="test" if judge == "reporting" else "validation",
     )  # fmt: skip
     seed += 0 if judge == "reporting" else _OTHER_SEEDS
+    if strengths is None:
+        strengths = STRENGTHS if judge == "reporting" else CALIBRATION_STRENGTHS
     curves: list[Curve] = []
     for generator in generators:
         makers = list(_MAKERS[generator](stage))

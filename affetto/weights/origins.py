@@ -72,6 +72,35 @@ _PRIORS = tuple(
     )
     for name in _EMOTIONS
 )
+_VOICE_LABELS = (
+    "Anger", "Astonishment_Surprise", "Contempt", "Contentment", "Disgust", "Elation", "Fear", "Sadness",
+    "Arousal", "Submissive_vs._Dominant", "Valence",
+)  # fmt: skip  # the anchors, calm and the axes; 295 MB each
+_FURTHER_VOICE_LABELS = (
+    "Affection", "Amusement", "Awe", "Bitterness", "Concentration", "Confusion", "Contemplation",
+    "Disappointment", "Distress", "Doubt", "Embarrassment", "Emotional_Numbness", "Fatigue_Exhaustion",
+    "Helplessness", "Hope_Enthusiasm_Optimism", "Impatience_and_Irritability", "Infatuation", "Interest",
+    "Intoxication_Altered_States_of_Consciousness", "Jealousy_&_Envy", "Longing", "Malevolence_Malice",
+    "Pain", "Pleasure_Ecstasy", "Pride", "Relief", "Sexual_Lust", "Shame", "Sourness", "Teasing",
+    "Thankfulness_Gratitude", "Triumph",
+)  # fmt: skip  # taken when they lie in the folder that is given
+_EMPATHIC_VOICE, _EMPATHIC_FACE = (f"{HUB}/laion/Empathic-Insight-{what}-Small" for what in ("Voice", "Face"))
+_FACE_LABELS = tuple(sorted(label.lower() for label in (*_VOICE_LABELS[:8], *_FURTHER_VOICE_LABELS)))
+
+
+def _empathic(
+    page: str, labels: tuple[str, ...], encoder: str, about: int, further: tuple[str, ...] = ()
+) -> Origin:
+    """Regressors of one repository and the encoder, from another, that they were trained on."""
+    files = tuple(f"model_{label}_best.pth" for label in labels)
+    parts = tuple(Part(name=file, url=f"{page}/resolve/main/{file}") for file in files)
+    beside = tuple(Part(name=f"model_{label}_best.pth", optional=True) for label in further)
+    heard = Part(
+        name=f"{encoder.partition('/')[2]}/model.safetensors",
+        url=f"{HUB}/{encoder}/resolve/main/model.safetensors",
+    )
+    return Origin(page=page, parts=(*parts, heard, *beside), revision="main", about_bytes=about)
+
 
 ORIGINS: Mapping[str, Origin] = MappingProxyType(
     {
@@ -85,6 +114,14 @@ ORIGINS: Mapping[str, Origin] = MappingProxyType(
         "diffvc-libritts": _by_hand(_DIFFVC, "vc_libritts_wodyn.pt"),
         "diffvc-vctk": _by_hand(_DIFFVC, "vc_vctk_wodyn.pt"),
         "emote": _by_hand("https://emote.is.tue.mpg.de", "EMOTE_v2/checkpoints/last.ckpt", about=385_000_000),
+        "emotion2vec-base": _hub("emotion2vec/emotion2vec_plus_base", "model.pt", about=1_100_000_000),
+        "emotion2vec-large": _hub("emotion2vec/emotion2vec_plus_large", "model.pt", about=1_945_790_254),
+        "empathic-insight-face": _empathic(
+            _EMPATHIC_FACE, _FACE_LABELS, "google/siglip2-so400m-patch16-384", 4_600_000_000
+        ),
+        "empathic-insight-voice": _empathic(
+            _EMPATHIC_VOICE, _VOICE_LABELS, "mkrausio/EmoWhisper-AnS-Small-v0.1", 4_200_000_000, _FURTHER_VOICE_LABELS
+        ),
         "encodec-24khz": _hub("facebook/encodec_24khz", "model.safetensors"),
         "encodec-48khz": _hub("facebook/encodec_48khz", "model.safetensors"),
         "flame2020": _by_hand(_FLAME, "generic_model.pkl"),

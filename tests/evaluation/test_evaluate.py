@@ -3,10 +3,12 @@ from importlib import resources
 
 import numpy as np
 import pytest
+import torch
 
 from affetto.acting.expression import expression_pose
 from affetto.conditioning.anchors import ANCHORS_8
 from affetto.conditioning.calibration import AskGet, Calibration
+from affetto.conditioning.encoders.emotion2vec_network import Emotion2vecConfig, Emotion2vecNetwork
 from affetto.conditioning.track import EmotionTrack
 from affetto.evaluation.choosing import ChoosingCritic
 from affetto.evaluation.critics import measure_face, measure_music, measure_voice
@@ -17,7 +19,8 @@ from affetto.media.animation.curves import FaceCurves
 from affetto.media.animation.files import save_curves
 from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.media.midi import Score, note_array, save_midi
-from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
+from affetto.weights.store import save_tensors
 
 
 def posed(names: list[str], seconds_each: float = 2.0, fps: float = 25.0) -> FaceCurves:
@@ -201,3 +204,22 @@ def test_a_curve_is_the_mean_of_its_clips():
         critic="x",
     )
     assert curve.got.tolist() == pytest.approx([0.0, 0.6])
+
+
+def test_a_published_critic_is_heard_once_its_weights_are_there(tmp_path, monkeypatch, speech):
+    monkeypatch.setenv("AFFETTO_HOME", str(tmp_path))
+    with pytest.raises(MissingResourceError, match="affetto weights pull emotion2vec-base"):
+        measure_voice(speech, encoder="emotion2vec-base")
+    torch.manual_seed(0)
+    config = Emotion2vecConfig(width=48, blocks=1, hidden=48, places=1, wave_width=8)
+    network = Emotion2vecNetwork(config)
+    metadata = {"format": "emotion2vec-1", "config": config.to_json()}
+    target = tmp_path / "weights" / "emotion2vec-base.safetensors"
+    target.parent.mkdir(parents=True)
+    save_tensors(target, network.state_dict(), metadata)
+    found = measure_voice(speech, encoder="emotion2vec-base")
+    assert found.critic.held_out
+    assert "no figure" in found.critic.accuracy
+    assert {"angry", "disgusted", "fear", "happy", "neutral", "sad", "surprised"} == set(found.names)
+    assert len(found.times) == len(found.vad) > 1
+    assert found.shares.sum(axis=1) == pytest.approx(1.0)

@@ -41,8 +41,9 @@ def evaluate(
     encoder: Annotated[
         str,
         typer.Option(
-            metavar="embedded|speech-emotion|formula|audeering|hsemotion-b0|cage-maxvit",
-            help="Which critic, where the medium has it; the last three once pulled.",
+            metavar="NAME",
+            help="Which critic, where the medium has it: embedded, speech-emotion, formula, or once pulled audeering,"
+            " emotion2vec-base, emotion2vec-large, empathic-insight-voice, hsemotion-b0, cage-maxvit, empathic-insight-face.",
         ),
     ] = "embedded",
     sweep: Annotated[
@@ -139,9 +140,13 @@ def evaluate(
     from affetto.conditioning.track import as_track
     from affetto.evaluation.evaluate import EvaluateOptions, check_files
     from affetto.evaluation.evaluate import evaluate as measure
+    from affetto.media.looking import look_at_media
 
     assert files is not None
     check_files(files)
+    for path in (*files, neutral, source, audio, reference):
+        if path is not None:
+            look_at_media(path)
     options = EvaluateOptions(
         target=None if target is None else as_track(target),
         neutral=neutral,

@@ -13,14 +13,13 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from affetto.conditioning.anchors import ANCHORS_8, anchor_weights
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.encoders.base import Reading
-from affetto.conditioning.encoders.hub import load_strict, open_checkpoint
+from affetto.conditioning.encoders.hub import in_pieces, load_strict, open_checkpoint, spoken
 from affetto.media.audio import Audio
 from affetto.runtime.device import autocast, resolve_device, resolve_dtype
-from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.runtime.errors import UsageError
 
 WEIGHTS_ID = "audeering-vad"
-RATE = 16_000
-_LONGEST = 20 * RATE  # samples read at once; longer sound is read in pieces
+_LONGEST_S = 20.0  # read at once; longer sound is read in pieces
 
 ROBUST_12 = {
     "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 16, "intermediate_size": 4096,
@@ -143,19 +142,14 @@ class AudeeringEncoder:
 
     @torch.inference_mode()
     def _outputs(self, audio: Audio) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "width"]]:
-        samples = audio.resampled(RATE).mono()
-        if len(samples) < RATE // 10:
-            raise InvalidInputError(f"{audio.path or 'the sound'}: shorter than 0.1 s: record more")
-        pieces = max(1, -(-len(samples) // _LONGEST))
-        answers, weights = [], []
-        for piece in np.array_split(samples, pieces):
+        pieces, share = in_pieces(spoken(audio), _LONGEST_S)
+        answers = []
+        for piece in pieces:
             normal = (piece - piece.mean()) / np.sqrt(piece.var() + 1e-7)
             waveform = torch.from_numpy(normal.astype(np.float32))[None].to(self.device)
             with autocast(self.device, self.dtype):
                 output, pooled = self.network(waveform)
             answers.append((output[0].double().cpu().numpy(), pooled[0].double().cpu().numpy()))
-            weights.append(len(piece))
-        share = np.array(weights) / sum(weights)
         return share @ np.stack([a for a, _ in answers]), share @ np.stack([p for _, p in answers])
 
 

@@ -1,4 +1,7 @@
-"""Loading published checkpoints strictly: every key accounted for, nothing unpickled, nothing downloaded."""
+"""Loading published checkpoints strictly: every key accounted for, nothing unpickled, nothing downloaded.
+
+And what those that listen share: sound as they were trained on it.
+"""
 
 import json
 import re
@@ -9,13 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from affetto.conditioning.encoders.base import Reading
 from affetto.conditioning.taxonomies import get_taxonomy
+from affetto.media.audio import Audio
 from affetto.runtime.errors import InvalidInputError, MissingResourceError
 from affetto.weights.registry import REGISTRY
 from affetto.weights.store import read_arrays, weight_path
+
+RATE = 16_000
+"""Samples a second that published networks of speech hear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +33,7 @@ class Checkpoint:
     path: Path
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any] | None
+    format: str = ""  # of a file of ours
 
 
 def open_checkpoint(name: str | Path) -> Checkpoint:
@@ -52,7 +61,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     if config is not None and not isinstance(config, dict):
         raise InvalidInputError(f"{beside}: is no model configuration: download the model again")
     tensors = {key: torch.from_numpy(array.copy()) for key, array in arrays.items()}
-    return Checkpoint(path=path, tensors=tensors, config=config)
+    return Checkpoint(path=path, tensors=tensors, config=config, format=metadata.get("format", ""))
 
 
 def load_strict(
@@ -106,3 +115,20 @@ def scored_reading(
     return Reading(
         modality=modality, vad=vad, variance=spread + 0.03, mixture=mixture, confidence=emotion.confidence
     )
+
+
+def spoken(audio: Audio) -> Float32[np.ndarray, "sample"]:
+    """The sound as one channel at 16 kHz; raises InvalidInputError below 0.1 s."""
+    samples = audio.resampled(RATE).mono()
+    if len(samples) < RATE // 10:
+        raise InvalidInputError(f"{audio.path or 'the sound'}: shorter than 0.1 s: record more")
+    return np.asarray(samples, np.float32)
+
+
+def in_pieces(
+    samples: Float32[np.ndarray, "sample"], longest_s: float
+) -> tuple[list[Float32[np.ndarray, "part"]], Float[np.ndarray, "piece"]]:
+    """The sound in equal pieces of at most `longest_s` seconds, and the share of the whole that each is."""
+    count = max(1, -(-len(samples) // round(longest_s * RATE)))
+    pieces = np.array_split(samples, count)
+    return pieces, np.array([len(piece) for piece in pieces], np.float64) / len(samples)
