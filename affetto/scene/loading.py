@@ -1,13 +1,11 @@
 """Reading a scene from YAML or JSON: safely, and with every problem at once, each with its line."""
 
 import copy
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from affetto.conditioning.calibration import Calibration
@@ -17,42 +15,13 @@ from affetto.media.files import checked_size
 from affetto.media.image import load_image
 from affetto.media.midi import load_midi
 from affetto.runtime.errors import AffettoError, InvalidInputError
+from affetto.scene.documents import read_document
 from affetto.scene.model import SUGGEST, Scene, Speech, Turn, is_track_file
+from affetto.scene.problems import Problem, SceneError, Where
 
 MAX_BYTES = 2**20
-MAX_NODES = 50_000  # values in the document, aliases counted as often as they are used
-MAX_DEPTH = 24
 SUFFIXES = (".yaml", ".yml", ".json")
-
-Where = tuple[str | int, ...]
-
-_PLAIN = frozenset(
-    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")
-)
-
-
-@dataclass(frozen=True, order=True)
-class Problem:
-    """One thing that is wrong with a scene, and the line it stands on (0 when there is no file)."""
-
-    line: int
-    text: str
-
-
-class SceneError(InvalidInputError):
-    """A scene cannot be used; `problems` holds all that is wrong with it, by line."""
-
-    def __init__(self, path: Path | None, problems: list[Problem]) -> None:
-        self.path = path
-        self.problems = tuple(sorted(problems))
-        told = "; ".join(self.lines)
-        super().__init__(told if len(problems) == 1 else f"{len(problems)} problems: {told}")
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """Each problem as `file:line: what and how to mend it`."""
-        name = "the scene" if self.path is None else str(self.path)
-        return tuple(f"{name}:{p.line}: {p.text}" if p.line else f"{name}: {p.text}" for p in self.problems)
+_FILES = ("audio", "image", "landmarks", "like", "calibration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +45,21 @@ def load_scene(path: str | Path) -> LoadedScene:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path}: is not UTF-8 text: save it as UTF-8") from error
-    document, lines = read_document(text, path)
+    read = read_document(text, path)
+    document, lines = read.values, read.lines
     base, hashes, seeds, prefix = path.parent, {}, {}, ()
     if isinstance(document, dict) and "recipe" in document:
         base = path.parent / str(document.get("base", "."))
         hashes = _named(document, "inputs", str, path, lines)
         seeds = _named(document, "seeds", int, path, lines)
         document, prefix = document.get("scene"), ("scene",)
-    problems: list[Problem] = []
-    scene = _validated(document, lines, prefix, problems)
+    problems = list(read.problems)
+    scene = _validated(document, lines, prefix, problems, whole=read.whole)
     if scene is not None:
-        problems += [Problem(_line(lines, (*prefix, *at)), told) for at, told in scene_problems(scene, base)]
+        found = [((*prefix, *at), told) for at, told in scene_problems(scene, base)]
+        if not read.whole:  # what was left out would be missed: only files that are named and cannot be used
+            found = [(at, told) for at, told in found if at[-1] in _FILES and at in lines]
+        problems += [Problem(_line(lines, at), told) for at, told in found]
     if problems or scene is None:
         raise SceneError(path, problems)
     return LoadedScene(scene=scene, base=base, path=path, hashes=hashes, seeds=seeds)
@@ -115,10 +88,12 @@ def check_scene(scene: Scene, base: Path) -> None:
 
 
 def _validated(
-    document: Any, lines: Mapping[Where, int], prefix: Where, problems: list[Problem]
+    document: Any, lines: Mapping[Where, int], prefix: Where, problems: list[Problem], *, whole: bool
 ) -> Scene | None:
+    """The scene, or None; what is wrong is added to `problems`, but of a document that is not whole not what it lacks."""
     if not isinstance(document, dict):
-        problems.append(Problem(1, "a scene is a mapping with speech or turns: see docs/scene.md"))
+        if whole:
+            problems.append(Problem(1, "a scene is a mapping with speech or turns: see docs/scene.md"))
         return None
     rest = copy.deepcopy(document)
     while True:  # what is wrong is told and left out, so that the rest can be looked at too
@@ -132,7 +107,10 @@ def _validated(
                 at = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
                 name = ".".join(str(part) for part in at) or "scene"
                 told = Problem(_line(lines, (*prefix, *at)), f"{name}: {_told(entry)}")
-                if (entry["type"] != "missing" or not problems) and told not in problems:
+                lacking = entry["type"] == "missing" or (
+                    not whole and entry["type"] == "value_error" and not at
+                )
+                if (not lacking or not problems) and told not in problems:
                     problems.append(told)
                 removed = _without(rest, at) or removed
             if not removed:
@@ -294,80 +272,3 @@ def _file_problems(at: Where, path: Path, kind: str) -> Iterator[tuple[Where, st
         _READERS[kind](path)
     except AffettoError as error:
         yield at, str(error)
-
-
-def read_document(text: str, path: Path) -> tuple[Any, dict[Where, int]]:
-    """The values of a YAML or JSON document, and the line of each by its place.
-
-    Only plain values are made (no tags of any language); aliases, depth and the number of values are capped.
-    """
-    is_json = path.suffix.lower() == ".json"
-    values: Any = None
-    if is_json:
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SceneError(path, [Problem(error.lineno, f"not valid JSON ({error.msg})")]) from error
-        except RecursionError as error:
-            raise SceneError(path, [Problem(1, "nested too deeply: a scene is flat")]) from error
-        text = text.replace(
-            "\t", " "
-        )  # YAML, which tells the lines, allows no tabs; JSON has none within strings
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if is_json:
-            return values, {}
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or type(error).__name__
-        raise SceneError(path, [Problem(mark.line + 1 if mark else 1, f"not valid YAML ({what})")]) from error
-    walker = _Walker(path)
-    found = walker.value(node, ()) if node is not None else None
-    return (values if is_json else found), walker.lines
-
-
-class _Walker:
-    """Makes plain values of YAML nodes, counting as it goes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: dict[Where, int] = {}
-        self._constructor = yaml.constructor.SafeConstructor()
-        self._count = 0
-
-    def value(self, node: yaml.Node, at: Where) -> Any:
-        """The value of a node and of all below it."""
-        line = node.start_mark.line + 1
-        self.lines.setdefault(at, line)
-        self._count += 1
-        if self._count > MAX_NODES:
-            self._refuse(line, f"more than {MAX_NODES} values (aliases repeat theirs): make it smaller")
-        if len(at) > MAX_DEPTH:
-            self._refuse(line, f"nested more than {MAX_DEPTH} deep: a scene is flat")
-        if node.tag not in _PLAIN:
-            self._refuse(line, f"values of kind {node.tag} are not read: write plain text and numbers")
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(child, (*at, index)) for index, child in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, at)
-        try:
-            return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            self._refuse(line, f"cannot read this value ({error}): write plain text or a number")
-
-    def _mapping(self, node: yaml.MappingNode, at: Where) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        for key_node, child in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._refuse(line, "a name is plain text")
-            key = self.value(key_node, (*at, "#key"))
-            del self.lines[(*at, "#key")]
-            if key in found:
-                self._refuse(line, f"{key!r} is given twice: keep one")
-            self.lines[(*at, key)] = line
-            found[key] = self.value(child, (*at, key))
-        return found
-
-    def _refuse(self, line: int, text: str) -> Any:
-        raise SceneError(self.path, [Problem(line, text)])

@@ -85,7 +85,7 @@ calibration: c.json
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("speech:\n  audio: [a\n", 3, "not valid YAML"),
+        ("speech:\n  audio: [a\n", 2, "not valid YAML"),
         ("speech: {text: hi}\nspeech: {text: ho}\n", 2, "given twice"),
         ("speech: !!python/object/apply:os.system ['true']\n", 1, "not read"),
         ("speech: {text: hi}\nturns: []\nmusic: {key: H flat}\n", 3, "unknown key"),
@@ -99,6 +99,72 @@ calibration: c.json
 def test_a_bad_scene_is_refused_with_the_line_that_is_wrong(tmp_path, text, line, words):
     found = problems(tmp_path, text)
     assert any(each.startswith(f"{line}:") and words in each for each in found), found
+
+
+def test_lines_that_yaml_cannot_read_are_all_told_and_the_rest_is_looked_at_too(tmp_path):
+    found = problems(
+        tmp_path,
+        """affetto: 1
+fps: 500
+title: a: b
+cast:
+  ada: {voice: {gain: 2}
+  bob: {head: {identity: 3}}
+turns:
+  - {speaker: bob, audio: gone.wav}
+  - speaker ada
+\tmusic: {}
+emotion: *missing
+speaker: !custom {a: 1}
+background: !!python/name:os.system
+colour: "red
+""",
+    )
+    assert [int(line.split(":")[0]) for line in found] == [2, 3, 5, 8, 9, 10, 11, 12, 13, 14]
+    told = dict(zip((int(line.split(":")[0]) for line in found), found, strict=True))
+    assert "fps" in told[2]
+    assert "mapping values are not allowed" in told[3]
+    assert "gone.wav" in told[8]
+    assert "undefined alias 'missing'" in told[11]
+    assert "!custom" in told[12]
+    assert "os.system" in told[13]
+
+
+def test_what_was_left_out_is_not_said_to_be_missing(tmp_path):
+    assert problems(tmp_path, "speech: {text: hi\n") == problems(tmp_path, "speech: {text: hi\n")
+    assert len(problems(tmp_path, "speech: {text: hi\n")) == 1
+    only = problems(tmp_path, "turns:\n  - {speaker: ada, text: hi}\ncast: ada: {}\n")
+    assert [line.split(":")[0] for line in only] == ["3"]
+
+
+def test_names_given_twice_and_values_of_other_kinds_are_told_together_and_lists_keep_their_lines(tmp_path):
+    found = problems(
+        tmp_path,
+        """affetto: 1
+title: one
+title: two
+turns:
+  - !shot {speaker: ada}
+  - {speaker: ada, text: hi, emotion: hapy}
+cast: {ada: {}}
+? [a, b]
+: 1
+outputs: [voice, !x opera, movie]
+""",
+    )
+    assert [int(line.split(":")[0]) for line in found] == [3, 5, 6, 8, 10, 10]
+    assert "'title' is given twice" in found[0]
+    assert "hapy" in found[2]
+    assert "plain text" in found[3]
+    assert any("movie" in line for line in found[4:])
+
+
+def test_a_large_text_with_many_mistakes_is_given_up_soon(tmp_path):
+    text = "speech: {text: hi}\n" + "".join(f"a{i}: b: c\n" for i in range(20_000))
+    assert len(problems(tmp_path, text)) == 1
+    few = "".join(f"a{i}: b: c\n" for i in range(40))
+    assert len(problems(tmp_path, few)) == 12
+    assert "character #x0007" in problems(tmp_path, "title: a\x07b\nspeech: {text: hi}\n")[0]
 
 
 def test_aliases_that_unfold_without_end_are_refused_quickly(tmp_path):
