@@ -26,6 +26,11 @@ SHEET_FRAMES = 7
 _INK, _SOFT, _GRID, _PAPER = "#23262d", "#6b7280", "#e5e7eb", "#ffffff"
 _VOICES = ("#3b6fb6", "#b5651d", "#5b8c5a", "#8a5a9e")
 _MUSIC = "#c9b458"
+_WIDTH, _LEFT, _RIGHT = 14.0, 0.055, 0.985  # inches; shares of them
+_COLUMN = _WIDTH * (_RIGHT - _LEFT) / (SHEET_FRAMES + 0.04 * (SHEET_FRAMES - 1))  # inches of one picture
+_HIGHEST = 2.6  # inches of a tall one
+_TITLE, _LABELS, _BESIDE, _APART, _BELOW = 0.42, 0.24, 0.08, 0.44, 0.5  # inches
+_CURVES = (1.7, 1.5)  # inches of the emotion and of the sound
 
 
 def moments(timeline: Timeline, fps: float, count: int = SHEET_FRAMES) -> list[int]:
@@ -53,18 +58,23 @@ def draw_sheet(
     """Write the contact sheet as PNG; the same scene always gives the same bytes."""
     rows = [kind for kind, shown in frames.items() if shown]
     marks = moments(performance.timeline, scene.fps)
-    figure = Figure(figsize=(14, 4.6 + 2.05 * len(rows)), dpi=110, facecolor=_PAPER)
-    heights = [2.0] * len(rows) + [1.7, 1.5]
-    grid = GridSpec(len(heights), 1, figure=figure, height_ratios=heights, hspace=0.28, left=0.055, right=0.985,
-                    top=0.93 if rows else 0.9, bottom=0.09)  # fmt: skip
+    high = [min(_COLUMN / (frames[kind][0].shape[1] / frames[kind][0].shape[0]), _HIGHEST) for kind in rows]
+    parts = [inches for height in high for inches in (height, _BESIDE)][:-1] + [_APART] * bool(rows)
+    parts += [*_CURVES[:1], _APART, *_CURVES[1:]]
+    above = _TITLE + (_LABELS if rows else _APART)
+    whole = above + sum(parts) + _BELOW
+    figure = Figure(figsize=(_WIDTH, whole), dpi=110, facecolor=_PAPER)
+    grid = GridSpec(len(parts), 1, figure=figure, height_ratios=parts, hspace=0.0, left=_LEFT, right=_RIGHT,
+                    top=1.0 - above / whole, bottom=_BELOW / whole)  # fmt: skip
     for row, kind in enumerate(rows):
-        _draw_frames(figure, grid[row], frames[kind], marks, scene, performance.timeline, labels=row == 0)
+        _draw_frames(figure, grid[2 * row], frames[kind], marks, scene, performance.timeline, labels=row == 0)
     _draw_course(
-        figure.add_subplot(grid[len(rows)]), performance.timeline, [mark / scene.fps for mark in marks]
+        figure.add_subplot(grid[len(parts) - 3]), performance.timeline, [mark / scene.fps for mark in marks]
     )
-    _draw_sound(figure.add_subplot(grid[len(rows) + 1]), performance)
-    figure.text(0.055, 0.972, scene.title or "Scene", color=_INK, fontsize=16, fontweight="bold", va="center")
-    figure.text(0.985, 0.972, _facts(performance), color=_SOFT, fontsize=9, va="center", ha="right")
+    _draw_sound(figure.add_subplot(grid[len(parts) - 1]), performance)
+    line = 1.0 - 0.5 * _TITLE / whole
+    figure.text(_LEFT, line, scene.title or "Scene", color=_INK, fontsize=16, fontweight="bold", va="center")
+    figure.text(_RIGHT, line, _facts(performance), color=_SOFT, fontsize=9, va="center", ha="right")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None}, facecolor=_PAPER)
     return path
