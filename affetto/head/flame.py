@@ -133,7 +133,7 @@ def load_flame(path: str | Path) -> FlameModel:
     return _checked(path, readers[path.suffix.lower()](path))
 
 
-def convert_flame(source: Path, target: Path) -> None:
+def convert_flame(source: str | Path, target: str | Path) -> None:
     """Write the FLAME model of any file that `load_flame` reads as safetensors."""
     load_flame(source).save(target)
 

@@ -8,16 +8,18 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 from jaxtyping import Float32
 
-from affetto.media.files import checked_size, first_bytes, looks_like_text
+from affetto.media.files import checked_size, first_bytes, looked_at, looks_like_text
 from affetto.media.shelf import in_blocks
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
+from affetto.runtime.limited import Limits
 
 MAX_SECONDS = 3600.0
 MAX_CHANNELS = 8
@@ -86,10 +88,7 @@ def probe_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) ->
     channels or samples per second than allowed.
     """
     path = Path(path)
-    size = checked_size(path, kind="recording")
-    head = first_bytes(path)
-    if looks_like_text(head):
-        raise InvalidInputError(f"{path}: not audio, it looks like text: use WAV, FLAC, OGG or MP3")
+    size, head = _checked_head(path)
     try:
         header = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
@@ -105,6 +104,39 @@ def probe_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) ->
     _check_limits(info, max_seconds)
     _check_whole(info, head, size)
     return info
+
+
+def look_at_sound(
+    path: str | Path, *, max_seconds: float | None = MAX_SECONDS, whole: bool = True
+) -> AudioInfo:
+    """Like `probe_audio`, with the decoder in a process bounded in memory and time, and the sound decoded there once.
+
+    Not `whole`, only its first ten seconds are decoded. Raises as `load_audio` does, and for a file that takes more
+    than 512 MiB or two minutes of processor time, or crashes its decoder.
+    """
+    path = Path(path)
+    _checked_head(path)
+    limits = Limits(seconds=120, clock_s=300.0) if whole else Limits()
+    found = looked_at(path, "affetto.media.audio:first_look", max_seconds, whole, limits=limits)
+    return AudioInfo(**found | {"path": path})
+
+
+def first_look(path: str, max_seconds: float | None, whole: bool) -> dict[str, Any]:
+    """What `look_at_sound` finds, in the process with limits."""
+    info = probe_audio(path, max_seconds=max_seconds)
+    blocks = _blocks(info, info.rate * 10)
+    for _ in blocks if whole else itertools.islice(blocks, 1):
+        pass
+    return dataclasses.asdict(info) | {"path": path}
+
+
+def _checked_head(path: Path) -> tuple[int, bytes]:
+    """Size and first bytes of a file that may be sound."""
+    size = checked_size(path, kind="recording")
+    head = first_bytes(path)
+    if looks_like_text(head):
+        raise InvalidInputError(f"{path}: not audio, it looks like text: use WAV, FLAC, OGG or MP3")
+    return size, head
 
 
 def _check_limits(info: AudioInfo, max_seconds: float | None) -> None:

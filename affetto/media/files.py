@@ -1,8 +1,15 @@
-"""First looks at a file from outside, before any decoder sees it."""
+"""First looks at a file from outside: before any decoder sees it, and with a decoder shut into a process with limits."""
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from affetto.runtime.errors import InvalidInputError
+from affetto.runtime.errors import AffettoError, InvalidInputError
+from affetto.runtime.limited import LimitedProcess, Limits
+
+MEND = "it is damaged or made to do harm: export it again"
+LOOKER = LimitedProcess()
+"""Where decoders first see files of others; one for all looks of this process."""
 
 
 def checked_size(path: Path, limit: int | None = None, *, kind: str) -> int:
@@ -39,3 +46,24 @@ def first_bytes(path: Path, count: int = 64) -> bytes:
 def looks_like_text(head: bytes) -> bool:
     """Whether bytes read like plain text rather than a media container."""
     return bool(head) and all(byte in b"\t\n\r\f" or 32 <= byte < 127 or byte >= 128 for byte in head)
+
+
+def looked_at(path: Path, function: str, *options: Any, limits: Limits) -> Any:
+    """What `MODULE:FUNCTION` finds in a file (path, then plain options), in a process bounded in memory and time.
+
+    A file that was looked at and has not changed since is not read again. Raises what the function raises, and
+    `InvalidInputError` for a file that takes more than `limits` or crashes its reader.
+    """
+    state = path.stat()
+    absolute = str(path.absolute())
+    try:
+        return _found(function, absolute, state.st_size, state.st_mtime_ns, options, limits)
+    except AffettoError as error:
+        raise type(error)(str(error).replace(absolute, str(path))) from error
+
+
+@lru_cache(maxsize=4096)
+def _found(
+    function: str, path: str, _size: int, _changed: int, options: tuple[Any, ...], limits: Limits
+) -> Any:
+    return LOOKER.call(function, path, *options, limits=limits, subject=path, mend=MEND)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from affetto.media.files import checked_size, first_bytes, looks_like_text
+from affetto.media.files import checked_size, first_bytes, looked_at, looks_like_text
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
+from affetto.runtime.limited import Limits
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 * 2**20
@@ -25,11 +26,32 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     The pixel count is checked in the header, before decoding. Raises `InvalidInputError` for anything unusable.
     """
     path = Path(path)
+    _check_head(path)
+    with path.open("rb") as file:
+        return decode_image(file, path, max_pixels=max_pixels)
+
+
+def look_at_picture(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture, decoded once in a process bounded in memory and time.
+
+    Raises as `load_image` does, and for a file that takes more than 1.5 GiB or 20 processor seconds, or crashes its decoder.
+    """
+    path = Path(path)
+    _check_head(path)
+    width, height = looked_at(path, "affetto.media.image:first_look", limits=Limits(memory=3 << 29))
+    return width, height
+
+
+def first_look(path: str) -> tuple[int, int]:
+    """What `look_at_picture` finds, in the process with limits."""
+    height, width, _ = load_image(path).shape
+    return width, height
+
+
+def _check_head(path: Path) -> None:
     checked_size(path, MAX_BYTES, kind="picture")
     if looks_like_text(first_bytes(path)):
         raise InvalidInputError(f"{path}: is text, not a picture: use PNG, JPEG or WebP")
-    with path.open("rb") as file:
-        return decode_image(file, path, max_pixels=max_pixels)
 
 
 def decode_image(

@@ -17,9 +17,10 @@ import symusic
 from jaxtyping import Float64
 from symusic.core import ScoreQuarter, ScoreSecond, ScoreTick
 
-from affetto.media.files import checked_size
+from affetto.media.files import checked_size, looked_at
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
+from affetto.runtime.limited import Limits
 
 TICKS_PER_BEAT = 480
 MAX_BYTES = 8 * 2**20
@@ -133,6 +134,21 @@ def load_midi(path: str | Path) -> Score:
     path = Path(path)
     checked_size(path, MAX_BYTES, kind="MIDI file")
     return parse_midi(path.read_bytes(), name=str(path))
+
+
+def look_at_midi(path: str | Path) -> float:
+    """The seconds of a MIDI file, read once in a process bounded in memory and time.
+
+    Raises as `load_midi` does, and for a file that takes more than 512 MiB or 20 processor seconds, or crashes its reader.
+    """
+    path = Path(path)
+    checked_size(path, MAX_BYTES, kind="MIDI file")
+    return float(looked_at(path, "affetto.media.midi:first_look", limits=Limits()))
+
+
+def first_look(path: str) -> float:
+    """What `look_at_midi` finds, in the process with limits."""
+    return load_midi(path).seconds
 
 
 def parse_midi(data: bytes, *, name: str) -> Score:

@@ -1,6 +1,7 @@
 """Writing H.264/AAC video that is in sync and the same every time, and reading video with care."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,11 +18,12 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from jaxtyping import UInt8
 
 from affetto.media.audio import Audio
-from affetto.media.files import checked_size, first_bytes, looks_like_text
+from affetto.media.files import checked_size, first_bytes, looked_at, looks_like_text
 from affetto.media.mp4_boxes import largest_picture
 from affetto.media.shelf import Shelf, in_blocks, put_away
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
+from affetto.runtime.limited import Limits
 
 MAX_PIXELS = 4096 * 2304
 MAX_SECONDS = 3600.0
@@ -182,8 +184,8 @@ def playable(audio: Audio) -> Audio:
 _CONTAINERS = ((4, b"ftyp", "mov"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (8, b"AVI ", "avi"))
 
 
-def _open(path: Path, max_pixels: int) -> Any:
-    """An open input container whose demuxer was chosen by content, with at least one picture stream."""
+def _container_of(path: Path, max_pixels: int) -> str:
+    """FFmpeg's name of the demuxer for a file, by its content; raises for what no video is and for enormous pictures."""
     size = checked_size(path, kind="video")
     head = first_bytes(path)
     format_name = next((name for at, magic, name in _CONTAINERS if head[at : at + len(magic)] == magic), None)
@@ -193,6 +195,12 @@ def _open(path: Path, max_pixels: int) -> Any:
     if format_name == "mov":
         width, height = largest_picture(path, size)
         _check_pixels(path, width, height, max_pixels)
+    return format_name
+
+
+def _open(path: Path, max_pixels: int) -> Any:
+    """An open input container whose demuxer was chosen by content, with at least one picture stream."""
+    format_name = _container_of(path, max_pixels)
     try:
         container = av.open(str(path), format=format_name, options={"protocol_whitelist": "file"})
     except (FFmpegError, OSError, ValueError) as error:
@@ -249,6 +257,22 @@ def probe_video(
             f"{path}: {info.seconds:.0f} s exceeds {max_seconds:.0f} s: cut it into parts"
         )
     return info
+
+
+def look_at_video(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) -> VideoInfo:
+    """Like `probe_video`, with the decoder in a process bounded in memory and time.
+
+    Raises also for a file that takes more than 512 MiB or 20 processor seconds to open, or crashes its decoder.
+    """
+    path = Path(path)
+    _container_of(path, MAX_PIXELS)
+    found = looked_at(path, "affetto.media.video:first_look", max_seconds, limits=Limits())
+    return VideoInfo(**found | {"path": path, "size": tuple(found["size"])})
+
+
+def first_look(path: str, max_seconds: float | None) -> dict[str, Any]:
+    """What `look_at_video` finds, in the process with limits."""
+    return dataclasses.asdict(probe_video(path, max_seconds=max_seconds)) | {"path": path}
 
 
 def _decoded(container: Any, path: Path) -> Iterator[UInt8[np.ndarray, "row column 3"]]:

@@ -56,3 +56,9 @@ class CancelledError(AffettoError):
     """The user interrupted the work."""
 
     exit_code = 130
+
+
+def error_of(exit_code: int, message: str) -> AffettoError:
+    """The error of an exit code, as another process told it."""
+    kinds = {kind.exit_code: kind for kind in AffettoError.__subclasses__()}
+    return kinds.get(exit_code, AffettoError)(message)

@@ -14,7 +14,7 @@ from affetto.conditioning.encoders.text import TextEncoder
 from affetto.conditioning.track import EmotionTrack, Keyframe
 from affetto.media.audio import Audio, load_audio
 from affetto.media.shelf import Shelf
-from affetto.runtime.errors import AffettoError, InvalidInputError, MissingResourceError
+from affetto.runtime.errors import InvalidInputError, error_of
 from affetto.scene.model import SUGGEST, Scene, Speaker, Spoken, Turn
 from affetto.scene.reply import Answer, answer
 from affetto.speech.g2p import script
@@ -106,17 +106,16 @@ def speak(text: str, language: str, how: Spoken) -> Audio:
     """A text as espeak-ng says it, in a process of its own: the same text always sounds the same."""
     request = {"text": text, "language": language, "voice": how.voice, "wpm": how.words_per_minute}
     done = subprocess.run(
-        [sys.executable, "-c", _SPEAK], input=json.dumps(request).encode(), capture_output=True, check=False
+        [sys.executable, "-P", "-c", _SPEAK],
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
     )
     if done.returncode != 0:
         told = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = told[-1] if told else f"espeak-ng ended with {done.returncode}"
-        kinds: dict[int, type[AffettoError]] = {
-            4: MissingResourceError,
-            3: InvalidInputError,
-            2: InvalidInputError,
-        }
-        raise kinds.get(done.returncode, AffettoError)(reason)
+        code = done.returncode
+        raise error_of(InvalidInputError.exit_code if code == 2 else code, reason)  # the scene's own text
     rate = int(np.frombuffer(done.stdout[:8], np.int64)[0])
     samples = np.frombuffer(done.stdout[8:], np.float32)[None].copy()
     return Audio(samples=samples, rate=rate)

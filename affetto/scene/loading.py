@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from affetto.conditioning.calibration import Calibration
 from affetto.conditioning.formats import load_track
-from affetto.media.audio import probe_audio
+from affetto.media.audio import look_at_sound
 from affetto.media.files import checked_size
-from affetto.media.image import load_image
-from affetto.media.midi import load_midi
+from affetto.media.image import look_at_picture
+from affetto.media.midi import look_at_midi
 from affetto.runtime.errors import AffettoError, InvalidInputError
 from affetto.scene.documents import read_document
 from affetto.scene.model import SUGGEST, Scene, Speech, Turn, is_track_file
@@ -234,7 +234,7 @@ def _speech_problems(speech: Speech, at: Where, base: Path) -> Iterator[tuple[Wh
         yield (*at, "reply", "model"), "name the model that the endpoint shall use"
     if speech.audio is not None:
         try:
-            probe_audio(base / speech.audio)
+            look_at_sound(base / speech.audio)
         except AffettoError as error:
             yield (*at, "audio"), str(error)
     if speech.emotion == SUGGEST and not (speech.text or speech.reply):
@@ -259,8 +259,8 @@ def _other_files(scene: Scene) -> Iterator[tuple[Where, Path, str]]:
 
 
 _READERS: Mapping[str, Callable[[Path], object]] = {
-    "picture": load_image,
-    "MIDI file": load_midi,
+    "picture": look_at_picture,
+    "MIDI file": look_at_midi,
     "calibration": Calibration.load,
     "landmark": lambda path: checked_size(path, kind="landmark"),
 }

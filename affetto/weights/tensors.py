@@ -1,6 +1,8 @@
 """Weight files as torch tensors, and the tensors of other people's checkpoints."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,10 +13,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from affetto.runtime import limits
 from affetto.runtime.errors import InvalidInputError
 from affetto.weights import unpickle
 from affetto.weights.architectures import named_architecture
 from affetto.weights.store import check_safetensors, refuse_impostors, weight_path
+
+_MEMORY = 1 << 30  # bytes that unpickling may take
 
 
 def load_tensors(
@@ -54,13 +59,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 def _copy_out(path: Path, target: Path) -> None:
     """Run `unpickle` on a file in a process without our packages, environment or terminal."""
-    program = Path(unpickle.__file__)
-    command = [sys.executable, "-I", "-S", "-B", str(program), str(path.absolute()), str(target)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env={}, check=False)
-    if done.returncode == 0:
+    size = path.stat().st_size
+    seconds = 120 + (size >> 23)
+    bounds = [str(each) for each in (_MEMORY, seconds, size + (1 << 26))]
+    program = [limits.__file__, *bounds, unpickle.__file__, str(path.absolute()), str(target)]
+    command = [sys.executable, "-I", "-S", "-B", *program]
+    environment = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
+    code, told = None, ""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            check=False,
+            timeout=5 * seconds,
+        )
+        code, told = done.returncode, done.stderr.decode(errors="replace").strip()
+    if code == 0:
         return
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    reason = lines[-1][:200] if done.returncode == 3 and lines else "it takes more memory or time than it may"
+    reason = told.splitlines()[-1][:200] if code == 3 and told else "it takes more memory or time than it may"
     raise InvalidInputError(f"{path}: {reason}: download it again from its publisher")
 
 

@@ -1,7 +1,7 @@
 """Tensors out of a pickled checkpoint without running anything that is in it; the standard library is all it needs.
 
-Run as a program by `affetto.weights.tensors` in a process of its own with limits on memory and time:
-`python -I -S unpickle.py INPUT OUTPUT` writes the tensors of INPUT as safetensors. It reads torch's zip layout (stored
+Run as a program by `affetto.weights.tensors` in a process of its own, through `affetto.runtime.limits` which bounds it:
+`python -I -S limits.py ... unpickle.py INPUT OUTPUT` writes the tensors of INPUT as safetensors. It reads torch's zip layout (stored
 entries only), the layout before torch 1.6, and plain pickles and .npy files of numpy arrays. Numbers are copied block by
 block and never interpreted. What a pickle may name is listed in `ALLOWED` and `INERT`; anything else ends the work.
 """
@@ -14,7 +14,7 @@ import struct
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -439,27 +439,9 @@ def _blocks(source: Source | bytes, file: BinaryIO, start: int, length: int) -> 
         yield block
 
 
-def limit(memory: int, seconds: int, file_size: int) -> None:
-    """Bound this process: address space, processor time, size of files, no core dumps."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    bounds: dict[int, int] = {
-        resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: file_size,
-        resource.RLIMIT_CORE: 0,
-    }  # fmt: skip
-    for what, most in bounds.items():
-        _, hard = resource.getrlimit(what)
-        bounded = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (bounded, bounded))
-
-
-def main(arguments: list[str], limited: Callable[[int, int, int], None] = limit) -> int:
+def main(arguments: list[str]) -> int:
     """Convert one file; a refusal is one line on stderr and exit code 3."""
     source, target = Path(arguments[0]), Path(arguments[1])
-    size = source.stat().st_size
-    limited(1 << 30, 120 + size // (1 << 23), size + (1 << 26))
     try:
         tensors, sources = read(source)
         with target.open("wb") as out:

@@ -12,8 +12,10 @@ import affetto
 from affetto.apps.batch.manifest import Manifest, ManifestError
 from affetto.apps.batch.specs import JOB, MAX_SEED, JobSpec, MusicJob, RenderJob
 from affetto.conditioning.track import as_track
-from affetto.media.audio import probe_audio
+from affetto.media.audio import look_at_sound
 from affetto.media.files import checked_size
+from affetto.media.image import look_at_picture
+from affetto.media.midi import look_at_midi
 from affetto.provenance.consent import settle_consent
 from affetto.runtime.errors import AffettoError
 from affetto.weights.registry import REGISTRY
@@ -87,8 +89,9 @@ def plan_batch(
     shard: tuple[int, int] | None = None,
     folder: Path | None = None,
 ) -> BatchPlan:
-    """Every job of a manifest, its inputs probed; `shard` (i of n, from 1) keeps that share of them, by their keys.
+    """Every job of a manifest, its media looked at in one process with limits.
 
+    `shard` (i of n, from 1) keeps that share of the jobs, by their keys.
     With `folder`, jobs whose outputs would leave it through a link there are errors.
     """
     jobs: list[PlannedJob] = []
@@ -179,8 +182,12 @@ def _media_seconds(spec: JobSpec) -> float:
     files = dict(spec.files())
     for path in files.values():
         checked_size(path, kind="input")
+    if "portrait" in files:
+        look_at_picture(files["portrait"])
+    if "like" in files:
+        look_at_midi(files["like"])
     if "audio" in files:
-        return probe_audio(files["audio"]).seconds
+        return look_at_sound(files["audio"], whole=False).seconds
     if isinstance(spec, MusicJob):
         return spec.seconds or (2.0 * spec.bars if spec.bars else _DEFAULT_MUSIC_S)
     if isinstance(spec, RenderJob):

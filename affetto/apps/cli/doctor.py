@@ -248,6 +248,25 @@ def _media() -> Iterator[Check]:
         detail=", ".join(name for name in AUDIO_FORMATS if name in known),
         mend="pip install --upgrade soundfile" if missing else "",
     )
+    yield _first_looks()
+
+
+def _first_looks() -> Check:
+    """What holds the process in which decoders first see files of others."""
+    from affetto.media.files import LOOKER
+
+    told = {"as": "memory", "cpu": "processor time", "fsize": "writing files"}
+    bounds = [name for key, name in told.items() if key in LOOKER.bounds]
+    # macOS takes a bound on memory and does not keep it.
+    weak = "as" not in LOOKER.bounds or sys.platform == "darwin"
+    mend = "this system does not bound memory: read files that you do not trust in a container"
+    return Check(
+        section="media",
+        name="first looks at files",
+        status="warning" if weak else "ok",
+        detail=f"in a process bounded in {', '.join([*bounds, 'time by the clock'])}",
+        mend=mend if weak else "",
+    )
 
 
 def _renderer() -> Iterator[Check]:

@@ -213,8 +213,9 @@ def _read_words(text: str) -> "Emotion":
 def _read_voice(path: Path | None) -> "Emotion | EmotionTrack":
     assert path is not None
     from affetto.conditioning.encoders.speech import SpeechEncoder
-    from affetto.media.audio import load_audio
+    from affetto.media.audio import load_audio, look_at_sound
 
+    look_at_sound(path)
     return SpeechEncoder.from_pretrained("embedded")(load_audio(path))
 
 

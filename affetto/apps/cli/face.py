@@ -217,8 +217,9 @@ def _full_tier_options(
 
 
 def _load_speech(path: Path) -> "Audio":
-    from affetto.media.audio import load_audio
+    from affetto.media.audio import load_audio, look_at_sound
 
+    look_at_sound(path)
     speech = load_audio(path)
     if speech.seconds < _MIN_SECONDS:
         raise InvalidInputError(

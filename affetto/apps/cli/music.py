@@ -159,8 +159,11 @@ class _Work:
 def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
     """Do the work and describe what was made."""
     from affetto.conditioning.track import as_track
+    from affetto.media.midi import look_at_midi
 
     track = as_track(work.emotion)  # before the models load
+    if work.options["like"] is not None:
+        look_at_midi(work.options["like"])
     from affetto.generators.music.pipeline import MusicComposer
 
     composer = MusicComposer.from_pretrained("embedded", device=work.device, dtype=work.dtype)

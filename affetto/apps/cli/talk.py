@@ -199,11 +199,12 @@ def _perform(work: Work, *, quiet: bool) -> dict[str, Any]:
     """Do the work and describe what was made."""
     from affetto.conditioning.track import as_track
     from affetto.media.animation.files import load_curves
-    from affetto.media.image import load_image
+    from affetto.media.image import load_image, look_at_picture
 
     # Everything that can be wrong with the input is found before the models load.
     track = as_track(work.emotion)
     speech = _load_speech(work.audio, work.options["fps"], needs_voice=work.motion is None)
+    look_at_picture(work.portrait)
     image = load_image(work.portrait)
     marks = None if work.landmarks is None else _read_marks(work.landmarks, image.shape)
     curves = None if work.motion is None else load_curves(work.motion)
@@ -243,8 +244,9 @@ def _perform(work: Work, *, quiet: bool) -> dict[str, Any]:
 
 
 def _load_speech(path: Path, fps: float, *, needs_voice: bool) -> "Audio":
-    from affetto.media.audio import load_audio
+    from affetto.media.audio import load_audio, look_at_sound
 
+    look_at_sound(path)
     speech = load_audio(path)
     if round(speech.seconds * fps) < 1:
         raise InvalidInputError(
@@ -264,8 +266,9 @@ def _read_marks(path: Path, shape: tuple[int, ...]) -> "FaceLandmarks":
 def _list_faces(path: Path, *, device: str, json: bool) -> None:
     """Print the faces of a picture, the largest first."""
     from affetto.generators.portrait.detect import FaceFinder
-    from affetto.media.image import load_image
+    from affetto.media.image import load_image, look_at_picture
 
+    look_at_picture(path)
     image = load_image(path)
     found = FaceFinder.from_pretrained(device=device)(image)
     rows = [

@@ -20,10 +20,12 @@ def perform_full(work: "Work", *, preset: str, quiet: bool) -> dict[str, Any]:
     from affetto.generators.portrait.full.guidance import Guidance
     from affetto.generators.portrait.full.options import DiceTalkOptions
     from affetto.generators.portrait.full.presets import get_preset
-    from affetto.media.audio import load_audio
-    from affetto.media.image import load_image
+    from affetto.media.audio import load_audio, look_at_sound
+    from affetto.media.image import load_image, look_at_picture
 
     chosen = get_preset(preset)
+    look_at_sound(work.audio)
+    look_at_picture(work.portrait)
     track, speech, image = as_track(work.emotion), load_audio(work.audio), load_image(work.portrait)
     marks = None
     if work.landmarks is not None:

@@ -199,9 +199,9 @@ def load_speech(path: Path) -> "Audio":
     """The recording, refused in one line when it is too short, silent, badly clipped or no mono or stereo sound."""
     import numpy as np
 
-    from affetto.media.audio import load_audio, probe_audio
+    from affetto.media.audio import load_audio, look_at_sound
 
-    channels = probe_audio(path).channels
+    channels = look_at_sound(path).channels
     if channels > _MAX_CHANNELS:
         raise InvalidInputError(f"{path}: {channels} channels: mix the voice down to mono or stereo")
     speech = load_audio(path)

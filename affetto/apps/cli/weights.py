@@ -407,18 +407,30 @@ def _install(
         common.print_data(f"{target}  ({len(parts)} published, sha256 {', '.join(published.values())})")
 
 
+def _read_limited(function: str, source: Path, target: Path) -> None:
+    """Have a reader of ours write `target` in a process bounded in memory and time."""
+    from affetto.runtime.limited import LimitedProcess, Limits
+
+    limits = Limits(memory=6 << 30, seconds=300, clock_s=1500.0)  # numpy and a gigabyte of arrays
+    child = LimitedProcess(file_size=4 * source.stat().st_size + (1 << 28))
+    try:
+        paths = (str(source.absolute()), str(target.absolute()))
+        child.call(function, *paths, limits=limits, subject=str(source), mend="download it again")
+    finally:
+        child.close()
+
+
 def _converted(weight_id: str, parts: "Parts", target: Path) -> None:
     """Write `target` from the published parts; nothing is written when they do not fit."""
     from affetto.runtime.files import atomic_path
     from affetto.weights.architectures import check_architecture
-    from affetto.weights.limited import run_limited
     from affetto.weights.store import check_safetensors, read_header, save_tensors
     from affetto.weights.tensors import read_checkpoint
 
     file = next(iter(parts.values()))
     if weight_id in READERS:
         with atomic_path(target) as temporary:
-            run_limited(READERS[weight_id], file, temporary)
+            _read_limited(READERS[weight_id], file, temporary)
         return
     if weight_id not in CONVERTERS:
         check_safetensors(file)

@@ -16,8 +16,8 @@ from affetto.conditioning.charts import get_chart
 from affetto.conditioning.emotion import Emotion
 from affetto.conditioning.interpolation import parse_ease
 from affetto.conditioning.track import EmotionTrack
-from affetto.media.audio import load_audio, probe_audio
-from affetto.media.image import load_image
+from affetto.media.audio import load_audio, look_at_sound, probe_audio
+from affetto.media.image import look_at_picture
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 
@@ -136,7 +136,7 @@ class ProjectFolder:
 
     def take_speech(self, source: Path) -> str:
         """Copy a recording into the project after looking at it; its new name."""
-        info = probe_audio(source, max_seconds=MAX_SPEECH_S)
+        info = look_at_sound(source, max_seconds=MAX_SPEECH_S)
         if info.seconds < 0.2:
             raise InvalidInputError(
                 f"{source.name}: lasts {info.seconds:.2f} s: give at least 0.2 s of speech"
@@ -145,7 +145,7 @@ class ProjectFolder:
 
     def take_portrait(self, source: Path) -> str:
         """Copy a picture into the project after looking at it; its new name."""
-        load_image(source)
+        look_at_picture(source)
         return self._take(source, "portrait")
 
     def _take(self, source: Path, kind: str) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from affetto.runtime.errors import AffettoError, InvalidInputError, MissingResourceError
+from affetto.media.image import look_at_picture
+from affetto.runtime.errors import AffettoError, error_of
 from affetto.runtime.files import atomic_path
 
 _WORDS = """
@@ -52,20 +53,18 @@ _SETTLED_S = 1.5  # a text that is still being typed is not read
 def _asked(body: str, **request: str) -> Any:
     """What a process of its own finds; raises what it raised."""
     done = subprocess.run(
-        [sys.executable, "-c", _RUN.format(body=body)], input=json.dumps(request), text=True, capture_output=True,
+        [sys.executable, "-P", "-c", _RUN.format(body=body)], input=json.dumps(request), text=True, capture_output=True,
         timeout=_LIMIT_S, check=False,
     )  # fmt: skip
     if done.returncode == 0:
         return json.loads(done.stdout)
     told = done.stderr.strip().splitlines()
-    kinds: dict[int, type[AffettoError]] = {3: InvalidInputError, 4: MissingResourceError}
-    raise kinds.get(done.returncode, AffettoError)(
-        told[-1] if told else f"a reader ended with {done.returncode}"
-    )
+    raise error_of(done.returncode, told[-1] if told else f"a reader ended with {done.returncode}")
 
 
 def face_points(picture: Path) -> dict[str, Any]:
     """`size` (width, height) of a picture and the 68 points of each of its `faces`, the largest first."""
+    look_at_picture(picture)
     return _asked(_POINTS, picture=str(picture))
 
 
