@@ -10,10 +10,12 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from affetto.runtime.errors import InvalidInputError
 
 MAX_BYTES = 1 << 20
+_PIECE = 1 << 22  # of what is moved at once
 _KEY = "affetto"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
@@ -23,17 +25,16 @@ def write_note(path: Path, text: str) -> None:
     """Put `text` into a file in one of `NOTED`; raises InvalidInputError when the file is not what its name says."""
     if len(text.encode()) > MAX_BYTES:
         raise InvalidInputError(f"{path}: a note of {len(text)} letters is too long: shorten it")
-    data = path.read_bytes() if path.suffix.lower() != ".wav" else b""
-    if path.suffix.lower() == ".wav":
-        _note_wav(path, text)
-        return
+    suffix = path.suffix.lower()
     try:
-        noted = _WRITERS[path.suffix.lower()](data, text)
+        if suffix in _IN_PLACE:
+            _IN_PLACE[suffix](path, text)
+        else:
+            path.write_bytes(_WRITERS[suffix](path.read_bytes(), text))
     except (struct.error, IndexError, KeyError, ValueError) as error:
         raise InvalidInputError(
             f"{path}: no note can be written into it ({error}): write the file again"
         ) from error
-    path.write_bytes(noted)
 
 
 def read_note(path: Path) -> str | None:
@@ -55,7 +56,7 @@ def _note_wav(path: Path, text: str) -> None:
     body = b"INFO" + _riff(b"ISFT", _KEY.encode() + b"\0") + _riff(b"ICMT", text.encode() + b"\0")
     with path.open("r+b") as file:
         if file.read(4) != b"RIFF":
-            raise InvalidInputError(f"{path}: is no WAV file: write it again")
+            raise ValueError("no WAV")
         end = file.seek(0, 2)
         file.write(b"\0" * (end % 2) + _riff(b"LIST", body))
         size = file.tell() - 8
@@ -170,24 +171,62 @@ def _mp4_boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int,
         start += size
 
 
-def _note_mp4(data: bytes, text: str) -> bytes:
-    moov = next((box for box in _mp4_boxes(data, 0, len(data)) if box[0] == b"moov"), None)
-    if moov is None:
-        raise ValueError("no index")
-    _, start, inner, end = moov
+def _note_mp4(path: Path, text: str) -> None:
+    """The index with the note in place of the old one; media of any size stay where they are, or move along in pieces."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        places = {kind: (at, length) for kind, at, length in reversed([*_top_boxes(file, size)])}
+        if b"moov" not in places:
+            raise ValueError("no index")
+        start, length = places[b"moov"]
+        if length > 64 * MAX_BYTES or start + length > size:
+            raise ValueError("its index is damaged")
+        file.seek(start)
+        grown = _noted_index(file.read(length), text)
+        shift = len(grown) - length
+        if places.get(b"mdat", (0, 0))[0] > start:
+            grown = _moved(grown, shift)
+        _make_room(file, start + length, shift)
+        file.seek(start)
+        file.write(grown)
+
+
+def _noted_index(index: bytes, text: str) -> bytes:
     handler = _box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
     items = b"".join(
         _box(kind, _box(b"data", struct.pack(">II", 1, 0) + value.encode()))
         for kind, value in ((b"\xa9too", _KEY), (b"\xa9cmt", text))
     )
     meta = _box(b"udta", _box(b"meta", bytes(4) + handler + _box(b"ilst", items)))
-    kept = b"".join(data[a:d] for kind, a, _, d in _mp4_boxes(data, inner, end) if kind != b"udta")
-    grown = _box(b"moov", kept + meta)
-    shift = len(grown) - (end - start)
-    first_media = next((box[1] for box in _mp4_boxes(data, 0, len(data)) if box[0] == b"mdat"), 0)
-    if first_media > start:
-        grown = _moved(grown, shift)
-    return data[:start] + grown + data[end:]
+    _, _, inner, end = next(_mp4_boxes(index, 0, len(index)))
+    kept = b"".join(index[a:d] for kind, a, _, d in _mp4_boxes(index, inner, end) if kind != b"udta")
+    return _box(b"moov", kept + meta)
+
+
+def _top_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and length of each outermost box; the first of a kind counts."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length = struct.unpack(">I", head[:4])[0]
+        length = struct.unpack(">Q", head[8:16])[0] if length == 1 else length or size - at
+        if length < 8:
+            raise ValueError("a box is damaged")
+        yield head[4:8], at, length
+        at += length
+
+
+def _make_room(file: BinaryIO, start: int, shift: int) -> None:
+    """Move all from `start` on by `shift` bytes, the last piece first (backwards: the first)."""
+    end = file.seek(0, 2)
+    pieces = range(start, end, _PIECE)
+    for at in reversed(pieces) if shift > 0 else pieces:
+        file.seek(at)
+        piece = file.read(min(_PIECE, end - at))
+        file.seek(at + shift)
+        file.write(piece)
+    file.truncate(end + shift)
 
 
 def _moved(index: bytes, shift: int) -> bytes:
@@ -206,18 +245,11 @@ def _moved(index: bytes, shift: int) -> bytes:
 
 
 def _read_mp4(path: Path) -> str | None:
-    size = path.stat().st_size
     with path.open("rb") as file:
-        at = 0
-        while at + 8 <= size:
-            file.seek(at)
-            head = file.read(16)
-            length = struct.unpack(">I", head[:4])[0]
-            length = struct.unpack(">Q", head[8:16])[0] if length == 1 else length or size - at
-            if head[4:8] == b"moov" and length <= 64 * MAX_BYTES:
+        for kind, at, length in _top_boxes(file, path.stat().st_size):
+            if kind == b"moov" and length <= 64 * MAX_BYTES:
                 file.seek(at)
                 return _mp4_comment(file.read(length))
-            at += max(length, 8)
     return None
 
 
@@ -336,9 +368,12 @@ def _read_glb(path: Path) -> str | None:
     return extras["comment"] if isinstance(extras.get("comment"), str) else None
 
 
+_IN_PLACE: Mapping[str, Callable[[Path, str], None]] = {
+    ".wav": _note_wav, ".mp4": _note_mp4, ".m4v": _note_mp4, ".mov": _note_mp4,
+}  # fmt: skip
+"""Writers of what may be too large for memory."""
 _WRITERS: Mapping[str, Callable[[bytes, str], bytes]] = {
-    ".flac": _note_flac, ".mp4": _note_mp4, ".m4v": _note_mp4, ".mov": _note_mp4, ".png": _note_png,
-    ".mid": _note_midi, ".midi": _note_midi, ".glb": _note_glb,
+    ".flac": _note_flac, ".png": _note_png, ".mid": _note_midi, ".midi": _note_midi, ".glb": _note_glb,
 }  # fmt: skip
 _READERS: Mapping[str, Callable[[Path], str | None]] = {
     ".wav": _read_wav, ".flac": _read_flac, ".mp4": _read_mp4, ".m4v": _read_mp4, ".mov": _read_mp4, ".png": _read_png,

@@ -31,6 +31,7 @@ class Origin:
     """What a manifest says of a file: the generator, the action, the recipe, and what it was made from.
 
     `edited` media were recordings of a person before (voice conversion, a talking portrait); `created` ones were not.
+    Ingredients that are gone are not named.
     """
 
     generator: str
@@ -70,6 +71,11 @@ class ManifestFound:
     problems: tuple[str, ...] = ()
 
 
+def sidecar_path(path: Path) -> Path:
+    """Where the manifest of a file lies that cannot hold it itself."""
+    return path.with_name(path.name + SIDECAR_SUFFIX)
+
+
 def can_sign() -> bool:
     """Whether the package that signs is installed."""
     return (
@@ -97,8 +103,9 @@ def sign_file(path: Path, origin: Origin, *, shown_as: Path | None = None) -> Pa
         _quiet_settings(c2pa, identity) as context,
         c2pa.Builder(json.dumps(definition), context=context) as builder,
     ):
-        for ingredient in origin.ingredients:
-            _add_ingredient(builder, ingredient)
+        sources = [source for source in origin.ingredients if source.is_file()]
+        for source in sources:
+            _add_ingredient(c2pa, builder, source, alone=len(sources) == 1)
         if kind is not None:
             with (
                 atomic_path(path) as temporary,
@@ -108,7 +115,7 @@ def sign_file(path: Path, origin: Origin, *, shown_as: Path | None = None) -> Pa
                 builder.sign(_signer(c2pa, identity), kind, source, target)
             holder = path
         else:
-            holder = path.with_name((shown_as or path).name + SIDECAR_SUFFIX)
+            holder = sidecar_path(path.with_name(title))
             builder.set_no_embed()
             with tempfile.TemporaryFile() as nowhere, path.open("rb") as source:
                 manifest = builder.sign(_signer(c2pa, identity), _SIDECAR_TYPE, source, nowhere)
@@ -126,7 +133,7 @@ def read_manifest(path: Path, *, sidecar: Path | None = None) -> ManifestFound:
     """What the manifest in a file, or in the sidecar beside it, says and whether it holds."""
     c2pa = _package()
     kind = EMBEDDING.get(path.suffix.lower())
-    sidecar = sidecar or path.with_name(path.name + SIDECAR_SUFFIX)
+    sidecar = sidecar or sidecar_path(path)
     beside = sidecar.is_file()
     if kind is None and not beside:
         return ManifestFound(state="none")
@@ -207,11 +214,15 @@ def _signer(c2pa: Any, identity: SigningIdentity) -> Any:
     )
 
 
-def _add_ingredient(builder: Any, path: Path) -> None:
-    """Name a source; when its format can hold a manifest, that manifest comes along."""
-    kind = EMBEDDING.get(path.suffix.lower())
-    description = json.dumps({"title": path.name, "relationship": "parentOf" if kind else "inputTo"})
-    if kind is None:
-        return
+def _add_ingredient(c2pa: Any, builder: Any, path: Path, *, alone: bool) -> None:
+    """Name a source by its hash; when its format holds a manifest, that comes along. Only one source can be the parent."""
+    kind = EMBEDDING.get(path.suffix.lower(), _SIDECAR_TYPE)
+    relationship = "inputTo" if kind == _SIDECAR_TYPE else "parentOf" if alone else "componentOf"
+    described = json.dumps({"title": path.name, "relationship": relationship})
     with path.open("rb") as file:
-        builder.add_ingredient(description, kind, file)
+        try:
+            builder.add_ingredient(described, kind, file)
+        except c2pa.C2paError:  # its content is not what its name says: it is known by its hash alone
+            file.seek(0)
+            described = json.dumps({"title": path.name, "relationship": "inputTo"})
+            builder.add_ingredient(described, _SIDECAR_TYPE, file)

@@ -1,7 +1,8 @@
-"""The recipe that travels within a file: what makes it again, as JSON in the container's comment.
+"""The recipe that travels with a file: what makes it again, as JSON in the container's comment and in its signed manifest.
 
 A file that lost what lay beside it can still be made again. It names files without folders and says nothing of the machine,
-so that the same seed gives the same bytes everywhere and nobody's home is told. It is a note, not a proof: it is not signed.
+so that the same seed gives the same bytes everywhere and nobody's home is told. In a comment it is a note that anyone can
+write, in a manifest it is signed.
 """
 
 import contextlib
@@ -30,12 +31,16 @@ def recorded(recipe: Mapping[str, Any]) -> Iterator[None]:
         _recipe.reset(token)
 
 
-def note_recipe(path: Path, generator: str, own: Mapping[str, Any]) -> None:
-    """Put the recipe in force into a finished file, with what its generator says; other formats are left alone."""
-    if path.suffix.lower() not in NOTED:
-        return
+def recipe_of(generator: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe in force, with what the generator says itself."""
     recipe = {"affetto": version("affetto"), "generator": generator, **own, **(_recipe.get() or {})}
-    write_note(path, json.dumps(without_places(recipe), sort_keys=True, separators=(",", ":")))
+    return without_places(recipe)
+
+
+def note_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Put a recipe into a finished file; formats without a place for a comment are left alone."""
+    if path.suffix.lower() in NOTED:
+        write_note(path, json.dumps(recipe, sort_keys=True, separators=(",", ":")))
 
 
 def embedded_recipe(path: Path) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """What generators do when they save: mark the sound or the frames, write beside, sign, then show the file."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from jaxtyping import UInt8
 from affetto.media.audio import Audio, save_audio
 from affetto.media.video import VideoWriter
 from affetto.provenance.certificates import has_identity
-from affetto.provenance.manifests import EMBEDDING, Origin, can_sign, sign_file
-from affetto.provenance.recipes import note_recipe
+from affetto.provenance.manifests import Origin, can_sign, sidecar_path, sign_file
+from affetto.provenance.recipes import note_recipe, recipe_of
 from affetto.provenance.settings import marking_settings
 from affetto.runtime.files import atomic_path
 
@@ -69,20 +70,28 @@ def marked_video(
         yield lambda frame: writer.write(marked_frame(frame))
 
 
+def seal(path: Path, origin: Origin) -> Path:
+    """Seal a finished file in its place, see `sealed`; for small files whose writers write several at once."""
+    with sealed(path, origin) as temporary:
+        shutil.copyfile(path, temporary)
+    return path
+
+
 @contextlib.contextmanager
 def sealed(path: str | Path, origin: Origin, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield where to write `path`; given its recipe and signed when the block ends, and then moved into its place.
 
-    With `always`, this raises when signing is impossible, no file appears, and formats that hold no manifest get one
-    beside them. With `auto`, files that can hold a manifest are signed once this user has an identity.
+    Signed is with `always`, which raises when that is impossible so that no file appears, and with `auto` once this user
+    has an identity. Formats that hold no manifest get one beside them; one that lies there from before goes.
     """
     path = Path(path)
     settings = marking_settings()
-    told = replace(origin, recipe={**origin.recipe, "marking": settings.words})
-    holds = path.suffix.lower() in EMBEDDING
+    own = {**origin.recipe, "marking": settings.words}
+    recipe = recipe_of(origin.generator, own) if settings.recipe else own
     with atomic_path(path, overwrite=overwrite) as temporary:
         yield temporary
         if settings.recipe:
-            note_recipe(temporary, origin.generator, told.recipe)
-        if settings.sign == "always" or (settings.sign == "auto" and holds and can_sign() and has_identity()):
-            sign_file(temporary, told, shown_as=path)
+            note_recipe(temporary, recipe)
+        sidecar_path(path).unlink(missing_ok=True)
+        if settings.sign == "always" or (settings.sign == "auto" and can_sign() and has_identity()):
+            sign_file(temporary, replace(origin, recipe=recipe), shown_as=path)

@@ -16,12 +16,12 @@ from affetto.media.previews import picture_preview
 from affetto.media.shelf import Shelf, in_blocks
 from affetto.provenance.manifests import Origin
 from affetto.provenance.recipes import recorded
-from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio, sealed
+from affetto.provenance.sealing import marked_audio, marked_video, save_marked_audio, seal, sealed
 from affetto.scene.edit_lists import MediaFiles, write_edit_lists
 from affetto.scene.exports import write_subtitles, write_track
 from affetto.scene.performers import person
 from affetto.scene.pictures import picture_frames
-from affetto.scene.recipe import recipe_document, settled, travelling_recipe, write_recipe
+from affetto.scene.recipe import input_files, recipe_document, settled, travelling_recipe, write_recipe
 from affetto.scene.segments import canvas
 from affetto.scene.sheet import SHEET_FRAMES, draw_sheet, moments
 
@@ -30,76 +30,85 @@ if TYPE_CHECKING:
     from affetto.scene.performance import Performance, Watch
 
 Frame = UInt8[np.ndarray, "row column 3"]
-_ORIGIN = Origin(generator="scene", action="edited")
 
 
 def write_scene(director: "Director", performance: "Performance", folder: Path, watch: "Watch") -> list[Path]:
     """Everything the scene asks for, and the names of the files in the order they were written."""
-    scene = settled(director.scene, director.lines)
+    scene, origin = settled(director.scene, director.lines), _origin(director)
     with recorded(travelling_recipe(scene, director.loaded, performance.chosen)):
         written = _outputs(director, performance, folder, watch)
-    written.append(performance.sync.save(folder / "sync.json"))
-    document = recipe_document(
-        scene,
-        director.loaded,
-        folder,
-        written,
-        models=director.models,
-        seeds=performance.chosen,
-        device=director.device.type,
-    )
-    written.append(write_recipe(folder / "recipe.json", document))
+        written.append(seal(performance.sync.save(folder / "sync.json"), origin))
+        document = recipe_document(
+            scene,
+            director.loaded,
+            folder,
+            written,
+            models=director.models,
+            seeds=performance.chosen,
+            device=director.device.type,
+        )
+        written.append(seal(write_recipe(folder / "recipe.json", document), origin))
     return written
+
+
+def _origin(director: "Director") -> Origin:
+    """What each file of a scene says of itself: made from all that the scene names."""
+    loaded = director.loaded
+    sources = [loaded.base / name for name in input_files(loaded.scene)]
+    return Origin(generator="scene", action="edited", ingredients=sources)
 
 
 def _outputs(director: "Director", performance: "Performance", folder: Path, watch: "Watch") -> list[Path]:
     scene, timeline = director.scene, performance.timeline
+    origin = _origin(director)
     written = _sounds(director, performance, folder)
     for name, curves in performance.curves.items():
         suffix = f"-{name}" if len(scene.speakers) > 1 else ""
         if scene.wants("curves"):
-            written.append(save_curves(folder / f"face{suffix}.csv", curves))
+            written.append(seal(save_curves(folder / f"face{suffix}.csv", curves), origin))
         if scene.wants("mesh"):
             written.append(folder / f"face{suffix}.glb")
-            with sealed(written[-1], _ORIGIN) as temporary:
+            with sealed(written[-1], origin) as temporary:
                 save_curves(temporary, curves, mesh=person(scene.speakers[name].head).mesh)
     videos, frames = _videos(director, performance, folder, watch)
     written += videos
+    told: list[Path] = []
     if scene.wants("subtitles"):
-        written += write_subtitles(folder, timeline)
+        told += write_subtitles(folder, timeline)
     if scene.wants("track"):
         score = performance.piece.score if performance.piece is not None else None
-        written += write_track(folder, timeline.course, timeline.seconds, scene.fps, score)
+        told += write_track(folder, timeline.course, timeline.seconds, scene.fps, score)
     if scene.wants("timeline"):
-        written += write_edit_lists(folder, timeline, _media(director, written), scene.fps, scene.title)
+        told += write_edit_lists(folder, timeline, _media(director, written), scene.fps, scene.title)
+    written += [seal(path, origin) for path in told]
     if scene.wants("sheet"):
         written.append(folder / "sheet.png")
-        with sealed(written[-1], _ORIGIN) as temporary:
+        with sealed(written[-1], origin) as temporary:
             draw_sheet(temporary, scene, performance, frames)
     return written
 
 
 def _sounds(director: "Director", performance: "Performance", folder: Path) -> list[Path]:
-    scene = director.scene
+    scene, origin = director.scene, _origin(director)
     written = []
     if scene.wants("voice"):
         for name, stem in performance.stems.items():
             suffix = f"-{name}" if len(scene.speakers) > 1 else ""
-            written.append(_sound(folder / f"voice{suffix}.wav", _unclipped(stem)))
+            written.append(_sound(folder / f"voice{suffix}.wav", _unclipped(stem), origin))
     if performance.piece is not None and performance.music is not None:
         if scene.wants("score"):
             written.append(folder / "score.mid")
-            with sealed(written[-1], _ORIGIN) as temporary:
+            with sealed(written[-1], origin) as temporary:
                 save_midi(temporary, performance.piece.score)
         if scene.wants("music"):
-            written.append(_sound(folder / "music.wav", _unclipped(performance.music)))
+            written.append(_sound(folder / "music.wav", _unclipped(performance.music), origin))
     if scene.wants("mix"):
-        written.append(_sound(folder / "mix.wav", performance.mix))
+        written.append(_sound(folder / "mix.wav", performance.mix, origin))
     return written
 
 
-def _sound(path: Path, audio: Audio) -> Path:
-    return save_marked_audio(path, audio, _ORIGIN, subtype="PCM_24")
+def _sound(path: Path, audio: Audio, origin: Origin) -> Path:
+    return save_marked_audio(path, audio, origin, subtype="PCM_24")
 
 
 def _unclipped(audio: Audio) -> Audio:
@@ -146,10 +155,10 @@ def _videos(
     files = {kind: (width, height) for kind in kinds if scene.wants(kind)}
     if scene.wants("video"):
         files["video"] = (width * len(kinds), height)
-    sound = marked_audio(performance.mix)
+    sound, origin = marked_audio(performance.mix), _origin(director)
     with contextlib.ExitStack() as stack:
         writers = {
-            name: stack.enter_context(marked_video(folder / f"{name}.mp4", size, scene.fps, sound, _ORIGIN))
+            name: stack.enter_context(marked_video(folder / f"{name}.mp4", size, scene.fps, sound, origin))
             for name, size in files.items()
         }
         streams = []

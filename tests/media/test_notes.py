@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from affetto.head.model import HeadModel
+from affetto.media.alpha_video import AlphaVideoWriter
 from affetto.media.animation.gltf import write_glb
 from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.media.image import load_image, save_png
@@ -38,6 +39,12 @@ def video(path):
             writer.write(np.full((48, 64, 3), 20 * level, np.uint8))
 
 
+def clear_video(path):
+    with AlphaVideoWriter(path, (64, 48), 25, SOUND) as writer:
+        for level in range(12):
+            writer.write(np.full((48, 64, 4), 20 * level, np.uint8))
+
+
 def notes(path):
     rows = note_array([(0.0, 1.0, 60, 80, 0), (1.0, 1.0, 64, 80, 0)])
     save_midi(path, Score(notes=rows, tracks=(TrackInfo(name="piano"),)))
@@ -47,12 +54,21 @@ def head(path):
     write_glb(path, HeadModel.load().mesh, None, normals=False)
 
 
-MAKERS = {"a.wav": sound, "a.flac": sound, "a.png": picture, "a.mp4": video, "a.mid": notes, "a.glb": head}
+MAKERS = {
+    "a.wav": sound, "a.flac": sound, "a.png": picture, "a.mp4": video, "a.mov": clear_video, "a.mid": notes, "a.glb": head,
+}  # fmt: skip
+
+
+def film(path):
+    return b"".join(f.tobytes() for _, f in read_frames(path)) + read_sound(path).samples.tobytes()
+
+
 CONTENT = {
     "a.wav": lambda path: load_audio(path).samples.tobytes(),
     "a.flac": lambda path: load_audio(path).samples.tobytes(),
     "a.png": lambda path: load_image(path).tobytes(),
-    "a.mp4": lambda path: b"".join(f.tobytes() for _, f in read_frames(path)) + read_sound(path).samples.tobytes(),
+    "a.mp4": film,
+    "a.mov": film,
     "a.mid": lambda path: load_midi(path).notes.tobytes(),
     "a.glb": lambda path: pygltflib.GLTF2().load(str(path)).binary_blob(),
 }  # fmt: skip
@@ -67,6 +83,18 @@ def test_a_note_comes_back_and_what_the_file_holds_stays(tmp_path, name):
     write_note(path, TEXT)
     assert read_note(path) == TEXT
     assert CONTENT[name](path) == before
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+def test_films_larger_than_a_piece_take_notes_that_grow_and_shrink(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("affetto.media.notes._PIECE", 700)
+    path = tmp_path / name
+    MAKERS[name](path)
+    before = CONTENT[name](path)
+    for text in (TEXT * 200, "short", TEXT * 20):
+        write_note(path, text)
+        assert read_note(path) == text
+        assert CONTENT[name](path) == before
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -138,6 +166,4 @@ def test_a_box_that_claims_four_gigabytes_is_not_read(tmp_path):
 
 
 def test_every_format_with_a_reader_is_tested():
-    assert {suffix for suffix in NOTED if suffix not in (".m4v", ".mov", ".midi")} == {
-        name[1:] for name in MAKERS
-    }
+    assert {suffix for suffix in NOTED if suffix not in (".m4v", ".midi")} == {name[1:] for name in MAKERS}

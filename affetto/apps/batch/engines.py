@@ -9,13 +9,14 @@ from typing import Any
 import affetto
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.specs import FaceJob, JobSpec, MusicJob, RenderJob, TalkJob, VoiceJob
+from affetto.provenance.listings import RECIPE_SUFFIX
+from affetto.provenance.manifests import Origin
 from affetto.provenance.recipes import recorded
-from affetto.runtime.files import atomic_path
+from affetto.provenance.sealing import sealed
 from affetto.runtime.memory import Layout, sparing
 from affetto.runtime.progress import CancelToken, ProgressCallback
 from affetto.weights.store import sha256_of
 
-RECIPE_SUFFIX = ".recipe.json"
 GENERATORS = {
     "face": "FaceAnimator",
     "voice": "VoiceConverter",
@@ -55,7 +56,7 @@ class Workshop:
         described = describe_file(target)
         if isinstance(job.spec, RenderJob):  # what it wrote is the recipe
             return described
-        with atomic_path(recipe_path(target)) as temporary:
+        with sealed(recipe_path(target), Origin(generator=job.spec.kind)) as temporary:
             recipe = job_recipe(job) | {"file": {"name": target.name, "sha256": described["sha256"]}}
             if spared.savings:
                 recipe["memory"] = {"savings": list(spared.savings), "exact": spared.exact}

@@ -18,6 +18,7 @@ from affetto.apps.batch.leases import LeaseBook, is_alive
 from affetto.apps.batch.plan import cost_key, estimated_cost
 from affetto.apps.batch.store import JobRow, JobStore
 from affetto.apps.batch.worker import JobEvent
+from affetto.provenance.manifests import sidecar_path
 from affetto.runtime.errors import MissingResourceError, TryAgainError
 from affetto.runtime.progress import CancelToken
 
@@ -213,7 +214,8 @@ def sweep(folder: Path, rows: Iterable[JobRow]) -> int:
     for row in rows:
         target = folder / row.output
         files = wanted.setdefault(target.parent, set())
-        files.update((path.stem[:40], path.suffix) for path in (target, recipe_path(target)))
+        for path in (target, recipe_path(target)):
+            files.update((each.stem[:40], each.suffix) for each in (path, sidecar_path(path)))
         if row.job.spec.kind == "render":
             whole.add(target.parent)
     swept = 0

@@ -9,7 +9,11 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 if TYPE_CHECKING:
+    from affetto.provenance.listings import Inventory
     from affetto.provenance.verifying import Verdict
+
+
+_UNKNOWN = "nothing of affetto's found"
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     files: Annotated[
-        list[Path], typer.Argument(help="Sound, video, pictures, or files with a .c2pa beside them.")
+        list[Path],
+        typer.Argument(
+            help="Any file that affetto writes: sound, video, pictures, curves, notes, subtitles, recipes ..."
+        ),
     ],
     key: Annotated[
         int | None,
@@ -33,7 +40,10 @@ def verify(
     overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
-    """Look for affetto's marks and signed manifests. That none is found does not prove that a file is genuine."""
+    """Look for affetto's marks, signed manifests and recipes. That none is found does not prove that a file is genuine.
+
+    "made by affetto" rests on a mark or a signature; a recipe alone only says so, and anyone could have written it.
+    """
     from affetto.provenance.verifying import verify_file
 
     if recipe is not None:
@@ -85,5 +95,25 @@ def _sentence(verdict: "Verdict") -> str:
         )
     if verdict.recipe is not None:
         found.append("its recipe is known")
-    start = "made by affetto" if verdict.made else "nothing of affetto's found"
+    if verdict.listing is not None:
+        changed = "" if verdict.listing.same else "with other content: CHANGED since, or made again"
+        found.append(f"listed in {verdict.listing.recipe} {changed}".rstrip())
+    if verdict.inventory is not None:
+        found.append(_stock(verdict.inventory))
+    if verdict.unreadable:
+        found.append(f"no mark could be looked for ({verdict.unreadable})")
+    start = _UNKNOWN
+    if verdict.made:
+        start = "made by affetto"
+    elif verdict.says_so:
+        start = "says that affetto made it, which anyone can write"
     return f"{start}: {', '.join(found)}" if found else start
+
+
+def _stock(inventory: "Inventory") -> str:
+    """What became of the files of a recipe."""
+    total = inventory.same + len(inventory.changed) + len(inventory.gone)
+    told = f"{inventory.same} of {total} files are as it lists them"
+    for what, names in (("changed", inventory.changed), ("not here", inventory.gone)):
+        told += f"; {what}: {', '.join(names)}" if names else ""
+    return told

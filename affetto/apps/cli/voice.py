@@ -166,12 +166,11 @@ def _convert(work: _Work, *, quiet: bool, overwrite: bool) -> dict[str, Any]:
         conversion = converter(speech, track, callback_on_step_end=callback, **work.options)
     told = {"text": work.words, "language": work.language if work.words else None, **work.options}
     with common.recorded("voice", audio=work.audio, emotion=str(track), **told):
-        conversion.save(work.output, overwrite=overwrite)
-    written = [work.output]
-    if work.time_map is not None:
-        written.append(conversion.time_map.save(work.time_map))
-    if work.report is not None:
-        written.append(conversion.report(work.report))
+        written = [conversion.save(work.output, overwrite=overwrite)]
+        if work.time_map is not None:
+            written.append(conversion.save(work.time_map, overwrite=overwrite))
+        if work.report is not None:
+            written.append(conversion.report(work.report))
     for warning in conversion.warnings:
         common.note(warning, quiet=quiet)
     return {

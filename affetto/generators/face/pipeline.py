@@ -90,13 +90,20 @@ class FaceAnimation:
                 path, size, backend, overwrite=overwrite, progress=progress, cancel=cancel
             )
         if suffix in MESH_SUFFIXES:
-            with sealed(path, Origin(generator="face"), overwrite=overwrite) as temporary:
+            with sealed(path, self._origin, overwrite=overwrite) as temporary:
                 save_curves(temporary, self.curves, mesh=self._person().mesh)
             return path
         if suffix in CURVE_SUFFIXES:
-            return save_curves(path, self.curves, overwrite=overwrite)
+            with sealed(path, self._origin, overwrite=overwrite) as temporary:
+                save_curves(temporary, self.curves)
+            return path
         known = ", ".join((*CURVE_SUFFIXES, *MESH_SUFFIXES, ".mp4"))
         raise UsageError(f"{path}: no face is written as {suffix or 'a file without suffix'}: use {known}")
+
+    @property
+    def _origin(self) -> Origin:
+        spoken = None if self.audio is None else self.audio.path
+        return Origin(generator="face", ingredients=() if spoken is None else (spoken,))
 
     def _person(self) -> HeadModel:
         head = HeadModel.load()
@@ -115,9 +122,8 @@ class FaceAnimation:
         person = self._person()
         renderer = open_renderer(person.mesh.surface, size=(size, size), backend=backend)
         try:
-            origin = Origin(generator="face")
             with marked_video(
-                path, (size, size), self.curves.fps, self.audio, origin, overwrite=overwrite
+                path, (size, size), self.curves.fps, self.audio, self._origin, overwrite=overwrite
             ) as write:
                 for index, frame in enumerate(render_curves(person, self.curves, renderer)):
                     if cancel is not None:

@@ -90,7 +90,8 @@ class MusicPiece:
         elif path.suffix.lower() == ".png":
             from affetto.generators.music.picture import draw_rolls  # so is drawing
 
-            draw_rolls(path, {"": (self.plan, self.composition, self.emotion_curve())})
+            with sealed(path, self._origin) as temporary:
+                draw_rolls(temporary, {"": (self.plan, self.composition, self.emotion_curve())})
         else:
             known = ", ".join(SUFFIXES)
             raise UsageError(

@@ -3,7 +3,7 @@
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,8 @@ from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_cu
 from affetto.media.image import png_bytes
 from affetto.media.previews import picture_preview
 from affetto.provenance.manifests import Origin
-from affetto.provenance.sealing import marked_frame, marked_video
+from affetto.provenance.sealing import marked_frame, marked_video, sealed
 from affetto.runtime.errors import UsageError
-from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 if TYPE_CHECKING:
@@ -54,23 +53,27 @@ def save_video(
     """Write a performance as its name says, see `TalkingVideo.save`; returns the path."""
     check_target(path)
     suffix = path.suffix.lower()
-    if suffix in CURVE_SUFFIXES:
-        return save_curves(path, video.curves, overwrite=overwrite)
-    if suffix in MESH_SUFFIXES:
+    origin = origin_of(video.plan.portrait.name, video.plan.audio.path)
+    if suffix in CURVE_SUFFIXES + MESH_SUFFIXES:
         person = video.head.with_identity(video.plan.portrait.fit.identity)
-        return save_curves(path, video.curves, mesh=person.mesh, overwrite=overwrite)
+        with sealed(path, origin, overwrite=overwrite) as temporary:
+            save_curves(temporary, video.curves, mesh=person.mesh)
+        return path
     if suffix in (".png", ""):
-        return _save_pictures(video, path, overwrite=overwrite, progress=progress, cancel=cancel)
+        pictures = _watched(video, video.plan.options.alpha, progress, cancel)
+        return save_pictures(path, pictures, origin, overwrite=overwrite)
     fps, audio = video.curves.fps, video.plan.audio
     if suffix == ".mov":
         frames = _watched(video, True, progress, cancel)
         first = next(frames)
-        with AlphaVideoWriter(path, _size(first), fps, audio, overwrite=overwrite) as writer:
+        with (
+            sealed(path, origin, overwrite=overwrite) as temporary,
+            AlphaVideoWriter(temporary, _size(first), fps, audio) as writer,
+        ):
             _pour(first, frames, lambda frame: writer.write(marked_frame(frame)))
         return path
     frames = _watched(video, False, progress, cancel)
     first = next(frames)
-    origin = Origin(generator="portrait", action="edited")
     with marked_video(path, _size(first), fps, audio, origin, overwrite=overwrite) as write:
         _pour(first, frames, write)
     return path
@@ -87,22 +90,21 @@ def _pour(first: Frame, rest: Iterator[Frame], write: Callable[[Frame], None]) -
             close()
 
 
-def _save_pictures(
-    video: "TalkingVideo",
-    path: Path,
-    *,
-    overwrite: bool,
-    progress: ProgressCallback | None,
-    cancel: CancelToken | None,
-) -> Path:
-    """Write each frame as a PNG: `frame_00000.png` ... in a folder, or by the numbered name."""
+def origin_of(*sources: str | Path | None) -> Origin:
+    """What the files of a talking portrait say of themselves: made from these files, as far as they are files."""
+    known = [Path(source) for source in sources if source is not None]
+    return Origin(generator="portrait", action="edited", ingredients=known)
+
+
+def save_pictures(path: Path, frames: Iterable[Frame], origin: Origin, *, overwrite: bool) -> Path:
+    """Write each frame, marked, as a PNG: `frame_00000.png` ... in a folder, or by the numbered name."""
     if path.suffix:
         pattern, folder = path.name, path.parent
     else:
         pattern, folder = "frame_%05d.png", path
         folder.mkdir(parents=True, exist_ok=True)
-    for index, frame in enumerate(_watched(video, video.plan.options.alpha, progress, cancel)):
-        with atomic_path(folder / (pattern % index), overwrite=overwrite) as temporary:
+    for index, frame in enumerate(frames):
+        with sealed(folder / (pattern % index), origin, overwrite=overwrite) as temporary:
             temporary.write_bytes(png_bytes(marked_frame(frame)))
     return path
 

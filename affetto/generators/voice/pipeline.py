@@ -33,7 +33,7 @@ from affetto.generators.voice.time_map import TimeMap
 from affetto.media.audio import Audio, load_audio, probe_audio, save_audio, stream_channels
 from affetto.media.previews import lines_preview
 from affetto.provenance.manifests import Origin
-from affetto.provenance.sealing import save_marked_audio
+from affetto.provenance.sealing import save_marked_audio, sealed
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import MissingResourceError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -77,26 +77,33 @@ class VoiceConversion:
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a .wav or .flac file, marked as made by affetto unless it is the very recording; or the time map as .json."""
         if Path(path).suffix.lower() == ".json":
-            return self.time_map.save(path)
+            with sealed(path, self._origin, overwrite=overwrite) as temporary:
+                self.time_map.save(temporary)
+            return Path(path)
         if self.audio.rate == self.source.rate and np.array_equal(self.audio.samples, self.source.samples):
             return save_audio(path, self.audio, overwrite=overwrite)
+        return save_marked_audio(path, self.audio, self._origin, overwrite=overwrite)
+
+    @property
+    def _origin(self) -> Origin:
         sources = () if self.source.path is None else (Path(self.source.path),)
         recipe = {"emotion": str(self.plan.track), "strength": self.plan.options.strength}
-        origin = Origin(generator="voice", action="edited", recipe=recipe, ingredients=sources)
-        return save_marked_audio(path, self.audio, origin, overwrite=overwrite)
+        return Origin(generator="voice", action="edited", recipe=recipe, ingredients=sources)
 
     def report(self, path: str | Path) -> Path:
-        """Draw source and result, one above the other, as a picture."""
+        """Draw source and result, one above the other, as a picture (.png)."""
         from affetto.generators.voice.report import draw_report  # matplotlib is heavy and seldom wanted
 
-        return draw_report(
-            self.source,
-            self.audio,
-            path,
-            track=self.plan.track,
-            strength=self.plan.options.strength,
-            time_map=self.time_map,
-        )
+        with sealed(path, self._origin) as temporary:
+            draw_report(
+                self.source,
+                self.audio,
+                temporary,
+                track=self.plan.track,
+                strength=self.plan.options.strength,
+                time_map=self.time_map,
+            )
+        return Path(path)
 
 
 class VoiceConverter:

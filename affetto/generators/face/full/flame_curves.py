@@ -12,8 +12,9 @@ from affetto.head.arkit_fit import ArkitFit
 from affetto.head.flame import FlameModel
 from affetto.head.flame_points import flame_expressions
 from affetto.head.model import HeadModel
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import sealed
 from affetto.runtime.errors import InvalidInputError, UsageError
-from affetto.runtime.files import atomic_path
 
 _CHUNK = 50  # frames whose vertices are held at once
 _TENDER = 4.0  # how much more the vertices near mouth and eyes count
@@ -68,7 +69,7 @@ class FlameCurves:
             "shape": np.zeros(0, np.float32) if self.shape is None else self.shape,
             "fps": np.float32(self.fps),
         }  # fmt: skip
-        with atomic_path(path) as temporary:
+        with sealed(path, Origin(generator="face")) as temporary:
             np.savez(temporary, **arrays)
         return path
 

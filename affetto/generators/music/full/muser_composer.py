@@ -22,8 +22,9 @@ from affetto.generators.music.full.muser_weights import (
     MuserWeights,
     prior_path,
 )
-from affetto.media.audio import save_audio
 from affetto.media.midi import Score, load_midi, save_midi
+from affetto.provenance.manifests import Origin
+from affetto.provenance.sealing import save_marked_audio, sealed
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback
@@ -60,12 +61,14 @@ class MuserPiece:
     def save(self, path: str | Path, *, rate: int = 44_100) -> Path:
         """Write a .mid file or, played by the built-in piano, a .wav file."""
         path = Path(path)
+        origin = Origin(generator="music")
         if path.suffix.lower() in (".mid", ".midi"):
-            save_midi(path, self.score)
+            with sealed(path, origin) as temporary:
+                save_midi(temporary, self.score)
         elif path.suffix.lower() == ".wav":
             from affetto.generators.music.synth import render  # instruments are heavy and often not wanted
 
-            save_audio(path, render(self.score, rate=rate))
+            save_marked_audio(path, render(self.score, rate=rate), origin)
         else:
             raise UsageError(f"{path}: music is written as .mid or .wav: change the suffix")
         return path

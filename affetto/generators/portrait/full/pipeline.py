@@ -223,6 +223,7 @@ class DiceTalkPipeline(DiffusionPipeline):
         return DiceTalkVideo(
             latents=denoising.latents[:kept].cpu(),
             audio=speech,
+            photo=None if isinstance(photo, np.ndarray) else Path(photo),
             size=portrait.size,
             count=count,
             open_frames=lambda video: self._pictures(video, frames, ladder, interpolate=preset.interpolate),

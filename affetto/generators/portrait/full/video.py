@@ -9,11 +9,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from affetto.generators.portrait.full.decoding import Picture, to_bytes
+from affetto.generators.portrait.saving import origin_of, save_pictures
 from affetto.media.audio import Audio
-from affetto.media.image import png_bytes
-from affetto.media.video import VideoWriter
+from affetto.provenance.sealing import marked_video
 from affetto.runtime.errors import UsageError
-from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
 
 FPS = 25.0
@@ -42,6 +41,7 @@ class DiceTalkVideo:
 
     latents: Float[Tensor, "frame 4 row column"]
     audio: Audio
+    photo: Path | None  # None: it was given as pixels
     size: tuple[int, int]  # width, height
     count: int
     open_frames: Callable[["DiceTalkVideo"], Iterator[Picture]]
@@ -73,31 +73,16 @@ class DiceTalkVideo:
         makes pixels only.
         """
         path = Path(path)
-        suffix = path.suffix.lower()
+        suffix, origin = path.suffix.lower(), origin_of(self.photo, self.audio.path)
         if suffix in (".mp4", ".m4v"):
-            with VideoWriter(path, self.size, FPS, self.audio, overwrite=overwrite) as writer:
+            with marked_video(path, self.size, FPS, self.audio, origin, overwrite=overwrite) as write:
                 for frame in self._watched(progress, cancel):
-                    writer.write(frame)
-        elif suffix == ".png" and "%" in path.name:
-            self._pictures(path.parent, path.name, overwrite, progress, cancel)
-        elif not suffix:
-            path.mkdir(parents=True, exist_ok=True)
-            self._pictures(path, "frame_%05d.png", overwrite, progress, cancel)
+                    write(frame)
+        elif not suffix or (suffix == ".png" and "%" in path.name):
+            save_pictures(path, self._watched(progress, cancel), origin, overwrite=overwrite)
         else:
             raise UsageError(f"{path}: DICE-Talk gives pixels: write .mp4, frame_%05d.png or a folder")
         return path
-
-    def _pictures(
-        self,
-        folder: Path,
-        name: str,
-        overwrite: bool,
-        progress: ProgressCallback | None,
-        cancel: CancelToken | None,
-    ) -> None:
-        for number, frame in enumerate(self._watched(progress, cancel)):
-            with atomic_path(folder / (name % number), overwrite=overwrite) as temporary:
-                temporary.write_bytes(png_bytes(frame))
 
     def _watched(
         self, progress: ProgressCallback | None, cancel: CancelToken | None
