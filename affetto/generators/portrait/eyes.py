@@ -9,9 +9,9 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from affetto.generators.portrait.fill import filled
+from affetto.generators.portrait.lids import EYES, closed_lids
 
 IRIS_METRES = 0.0059
-_EYES = (slice(42, 48), slice(36, 42))  # the subject's left, right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def eye_layers(
     cover = np.zeros((rows, columns), np.float32)
     irises, whites = [], []
     known_white, inside_iris = np.zeros((rows, columns), bool), np.zeros((rows, columns), np.float32)
-    for eye in _EYES:
+    for eye in EYES:
         outline = points[eye]
         opened = opening | polygon2mask((rows, columns), outline[:, ::-1] - 0.5)
         opened &= np.hypot(x - outline[:, 0].mean(), y - outline[:, 1].mean()) < 2.6 * radius
@@ -71,7 +71,7 @@ def eye_layers(
     )
     white = _whites(picture, points, known_white, opening, colour, cover)
     iris = _iris(picture, white, cover, inside_iris, np.array(irises))
-    lidless, lash = _without_eyes(picture, points, radius, rims)
+    lidless, lash = closed_lids(picture, points, radius, rims)
     return EyeLayers(
         white=white, iris=iris, lidless=lidless, white_colour=colour, lash=lash, irises=np.array(irises)
     )
@@ -158,50 +158,3 @@ def _bridged(profile: np.ndarray) -> np.ndarray:
     if len(good) == 0:
         return np.broadcast_to(np.array([60.0, 45.0, 35.0]), profile.shape)
     return profile[good[np.abs(np.arange(len(profile))[:, None] - good).argmin(axis=1)]]
-
-
-def _grown(outline: np.ndarray, factor: float, margin: float) -> np.ndarray:
-    """An outline made larger about its middle, by a factor and a margin that is smaller at the corners."""
-    away = outline - outline.mean(axis=0)
-    return outline.mean(axis=0) + factor * away + np.sign(away) * margin * np.array([0.4, 1.0])
-
-
-def _without_eyes(
-    picture: np.ndarray, points: np.ndarray, radius: float, rims: np.ndarray | None
-) -> tuple[np.ndarray, float]:
-    """The face with skin in place of the eyes, and how dark the lashes' line is against it."""
-    rows, columns = picture.shape[:2]
-    hole = np.zeros((rows, columns), bool)
-    line = []
-    level = picture.mean(axis=-1)
-    for eye in _EYES:
-        outline = points[eye]
-        core = _grown(outline, 1.08, 0.18 * radius)
-        around = polygon2mask((rows, columns), _grown(outline, 1.3, 1.1 * radius)[:, ::-1] - 0.5)
-        core = polygon2mask((rows, columns), core[:, ::-1] - 0.5)
-        ring = around & ~core
-        # Lashes: what is dark around the eye.
-        dark = ring & (level < 0.9 * np.median(level[ring])) if ring.any() else ring
-        if rims is not None:
-            dark &= rims < 0.05
-        joined = ndimage.binary_propagation(core, mask=core | dark)
-        hole |= ndimage.binary_dilation(joined, iterations=max(2, round(0.22 * radius)))
-        upper = outline[1:3] - np.array([0, 0.1 * radius])
-        y, x = np.clip(upper[:, 1].astype(int), 0, rows - 1), np.clip(upper[:, 0].astype(int), 0, columns - 1)
-        line.append(level[y, x])
-    # Glints on lenses and lids are no skin to go by.
-    skin_level = np.median(
-        level[ndimage.binary_dilation(hole, iterations=max(2, round(0.8 * radius))) & ~hole]
-    )
-    frame = np.zeros_like(hole) if rims is None else rims > 0.05
-    hole &= ~frame
-    smooth = filled(
-        picture,
-        (~frame & (level < 1.3 * skin_level) & (level > 0.45 * skin_level) & ~hole).astype(np.float32),
-    )
-    soft = ndimage.gaussian_filter(hole.astype(np.float32), max(0.6, 0.15 * radius))[..., None]
-    soft = np.maximum(soft, hole[..., None] * 1.0)
-    lidless = picture * (1 - soft) + smooth * soft
-    skin = smooth.mean(axis=-1)[hole].mean() if hole.any() else 128.0
-    dark = float(np.mean(np.concatenate(line))) / max(float(skin), 1.0)
-    return lidless.astype(np.float32), float(np.clip(0.85 * dark, 0.3, 0.8))

@@ -2,7 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.signal import oaconvolve
+from scipy.sparse.linalg import splu
 
 
 def filled(
@@ -22,6 +24,84 @@ def filled(
     for colour, amount in reversed(levels[:-1]):
         result = colour + (1 - amount) * _doubled(result, colour.shape[:2])
     return result.astype(np.float32)
+
+
+def membrane(
+    picture: Float[np.ndarray, "row column channel"],
+    hole: Bool[np.ndarray, "row column"],
+    known: Bool[np.ndarray, "row column"],
+    sigma: float,
+) -> Float32[np.ndarray, "row column channel"]:
+    """The picture with a `hole` spanned by a soap film (Laplace's equation) that hangs on the `known` pixels around it.
+
+    The rim is smoothed over `sigma` pixels first, so that it leaves no streaks. Rims that are not known pull nowhere.
+    """
+    result = picture.astype(np.float32).copy()
+    if not hole.any():
+        return result
+    known = known & ~hole
+    weight = ndimage.gaussian_filter(known.astype(np.float64), sigma)
+    rim = (
+        ndimage.gaussian_filter(picture * known[..., None], (sigma, sigma, 0))
+        / np.maximum(weight, 1e-6)[..., None]
+    )
+    number = np.full(hole.shape, -1)
+    number[hole] = np.arange(hole.sum())
+    y, x = np.nonzero(hole)
+    centre = number[hole]
+    # A trace of the smooth continuation keeps parts solvable that touch nothing known.
+    trace = 1e-5
+    degree = np.full(len(centre), trace)
+    target = trace * filled(picture, known.astype(np.float32))[hole].astype(np.float64)
+    rows, columns = [], []
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        ny, nx = y + dy, x + dx
+        inside = (ny >= 0) & (ny < hole.shape[0]) & (nx >= 0) & (nx < hole.shape[1])
+        ny, nx = np.where(inside, ny, y), np.where(inside, nx, x)
+        free, fixed = inside & hole[ny, nx], inside & known[ny, nx]
+        degree += free + fixed * 1.0
+        target += fixed[:, None] * rim[ny, nx]
+        rows.append(centre[free])
+        columns.append(number[ny, nx][free])
+    off = sparse.coo_array(
+        (np.full(sum(map(len, rows)), -1.0), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(len(centre), len(centre)),
+    )
+    system = (off + sparse.diags_array(degree)).tocsc()
+    result[hole] = splu(system).solve(target)
+    return result
+
+
+def grain_like(
+    sample: Float[np.ndarray, "row column channel"], where: Bool[np.ndarray, "row2 column2"]
+) -> Float32[np.ndarray, "row2 column2 channel"]:
+    """Fine texture with the spectrum and colours of a sample's, about zero, where asked for and 0 elsewhere.
+
+    White noise convolved with the sample less its smooth part (random phase texture; Galerne, Gousseau and Morel 2011).
+    The same shapes give the same grain.
+    """
+    rows, columns = sample.shape[:2]
+    smooth = ndimage.gaussian_filter(sample, (0.06 * rows, 0.06 * columns, 0), mode="reflect")
+    fine = sample - smooth
+    # Blemishes are no texture: what stands far out of the rest is held back.
+    limit = 2.5 * np.median(np.abs(fine)) / 0.6745 + 1e-6
+    fine = (
+        np.clip(fine, -limit, limit)
+        * np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1])[..., None]
+    )
+    fine -= fine.mean(axis=(0, 1))
+    noise = np.random.default_rng(0).standard_normal(where.shape)
+    strength = np.sqrt(
+        1 / max((np.hanning(rows + 2) ** 2).sum() * (np.hanning(columns + 2) ** 2).sum(), 1e-6)
+    )
+    result = np.zeros((*where.shape, sample.shape[2]), np.float32)
+    box = ndimage.find_objects(where.astype(np.int32))
+    if not box:
+        return result
+    part = box[0]
+    for channel in range(sample.shape[2]):
+        result[(*part, channel)] = strength * oaconvolve(noise[part], fine[..., channel], mode="same")
+    return result * where[..., None]
 
 
 def outside_distance(mask: Bool[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from affetto.generators.portrait import kernels as k
 from affetto.generators.portrait.fit import PASSING, FaceFit
@@ -23,6 +23,8 @@ _SEAM = 0.0007  # metres by which parted lips leave the dark line between them b
 _OVERLAP = 0.0003  # metres by which closed lips press into each other
 _JAW = ARKIT_INDEX["jawOpen"]
 _SHADING = 0.9  # of the physical change in light
+_PRESSED = 0.0024  # metres beside the lids' rims that touch when the eye is shut
+_SLIT = 0.75  # how dark the eyeball gets between lids that are all but shut
 
 
 _EYE_SHAPES = tuple(
@@ -32,10 +34,14 @@ _EYE_SHAPES = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class _Lid:
-    """An upper lid: its blink, its vertices (`mask` 1 at the edge), where they lie when shut, its edge, its lashes."""
+    """What closes an eye: its blink, the vertices of the `upper` lid and of both rims, where they lie when shut.
+
+    `mask` is 1 but for the corners' outside, `edge` the upper rim, `line` how much of the lashes' line lies on a vertex.
+    """
 
     shape: int
     index: Int[np.ndarray, "vertex"]
+    upper: Bool[np.ndarray, "vertex"]
     mask: Float32[np.ndarray, "vertex"]
     shut: Float32[np.ndarray, "vertex 2"]
     edge: Int[np.ndarray, "edge"]
@@ -84,8 +90,8 @@ class Performer:
         self.kinds = rig.kinds.copy()
         self._prepare_surfaces(lips)
         self._prepare_eyes()
-        self._prepare_lids()
         self._prepare_lid_backs()
+        self._prepare_lids()
 
     def _prepare_surfaces(self, lips: Lips) -> None:
         rig, colours = self._rig, self._layers.mouth
@@ -187,43 +193,10 @@ class Performer:
             self._eyes.append((index, middle, (rig.rest[index] - middle).astype(np.float32)))
             self.attributes[index, k.U2 : k.V2 + 1] = rig.uv[index]
 
-    def _prepare_lids(self) -> None:
-        rig, fit = self._rig, self._fit
-        self._lids = []
-        place = self._head.mesh.surface.positions[rig.vertices]
-        for side, shape in enumerate(LID_SHAPES):
-            motion = rig.deltas[shape]
-            edge = np.searchsorted(rig.vertices, self._head.lid_edges[side])
-            ends = _canthi(place[edge])
-            near = np.linalg.norm(place - self._head.mesh.eye_centres[side], axis=1) < 0.028
-            above = place[:, 1] > np.interp(place[:, 0], *ends) + 0.0004
-            index = np.flatnonzero(near & above & (rig.kind == k.SKIN))
-            span = ends[0][1] - ends[0][0]
-            outside = np.maximum(ends[0][0] - place[index, 0], place[index, 0] - ends[0][1]) / span
-            mask = 1 - smooth(outside, 0.05, 0.3)
-            shut = fit.project(rig.source[index] + (1 - fit.weights[shape]) * motion[index])
-            edge = edge[place[edge, 1] > np.interp(place[edge, 0], *ends)]
-            edge = edge[np.argsort(place[edge, 0])]
-            apart = np.linalg.norm(place[index, None] - place[edge][None], axis=-1)
-            width = max(0.0011, 1.3 / fit.pixels_per_metre)
-            line = np.exp(-((apart.min(axis=1) / width) ** 2)).astype(np.float32)
-            self._lids.append(
-                _Lid(
-                    shape=shape,
-                    index=index,
-                    mask=mask.astype(np.float32),
-                    shut=shut,
-                    edge=edge,
-                    nearest=edge[apart.argmin(axis=1)],
-                    line=line,
-                )
-            )
-
     def _prepare_lid_backs(self) -> None:
-        """The inner side of the lids' edges, hidden in the photograph, looks as the edges do."""
+        """The inner side of the lids' edges, hidden in the photograph."""
         rig, mesh = self._rig, self._head.mesh
-        nothing = (np.zeros(0, np.int64), np.zeros((0, 2), np.float32))
-        self._lid_backs = [nothing, nothing]
+        self._lid_backs = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
         skin = rig.triangles[rig.kinds == k.SKIN]
         graph = edge_graph(skin, rig.source)
         corners = np.sort(np.concatenate([skin[:, [0, 1]], skin[:, [1, 2]], skin[:, [2, 0]]]), axis=1)
@@ -236,11 +209,51 @@ class Performer:
             if len(seeds) == 0:
                 continue
             inner = enclosed(graph, loop, seeds)
-            if len(inner) > 6 * len(loop):  # the edge does not close: nothing is known to lie behind it
-                continue
-            apart = np.linalg.norm(rig.rest[inner, None] - rig.rest[loop][None], axis=-1)
-            edge = rig.uv[loop[apart.argmin(axis=1)]]
-            self._lid_backs[side] = (inner, edge - rig.uv[inner])
+            if len(inner) <= 6 * len(loop):  # else the edge does not close: nothing is known to lie behind it
+                self._lid_backs[side] = inner
+
+    def _prepare_lids(self) -> None:
+        rig, fit = self._rig, self._fit
+        self._lids = []
+        place = self._head.mesh.surface.positions[rig.vertices]
+        for side, shape in enumerate(LID_SHAPES):
+            motion = rig.deltas[shape]
+            rim = np.searchsorted(rig.vertices, self._head.lid_edges[side])
+            ends = _canthi(place[rim])
+            near = np.linalg.norm(place - self._head.mesh.eye_centres[side], axis=1) < 0.028
+            above = place[:, 1] > np.interp(place[:, 0], *ends) + 0.0004
+            back = self._lid_backs[side]
+            index = np.flatnonzero(near & (rig.kind == k.SKIN))
+            gap = np.linalg.norm(place[index, None] - place[rim][None], axis=-1)
+            pressed = (gap.min(axis=1) < _PRESSED) | np.isin(index, back)
+            index, gap, pressed = (part[above[index] | pressed] for part in (index, gap, pressed))
+            upper = above[index] & ~np.isin(index, back)
+            span = ends[0][1] - ends[0][0]
+            outside = np.maximum(ends[0][0] - place[index, 0], place[index, 0] - ends[0][1]) / span
+            mask = 1 - smooth(outside, 0.05, 0.3)
+            meets = np.where(
+                np.isin(index, back), rim[gap.argmin(axis=1)], index
+            )  # backs look as the rim does
+            shut = fit.project(rig.source[meets] + (1 - fit.weights[shape]) * motion[meets])
+            edge = rim[place[rim, 1] > np.interp(place[rim, 0], *ends)]
+            edge = edge[np.argsort(place[edge, 0])]
+            apart = np.linalg.norm(place[index, None] - place[edge][None], axis=-1)
+            width = max(0.0014, 1.6 / fit.pixels_per_metre)
+            line = np.exp(
+                -((np.where(upper, apart.min(axis=1), gap.min(axis=1) * ~np.isin(index, back)) / width) ** 2)
+            )
+            self._lids.append(
+                _Lid(
+                    shape=shape,
+                    index=index,
+                    upper=upper,
+                    mask=mask.astype(np.float32),
+                    shut=shut,
+                    edge=edge,
+                    nearest=edge[apart.argmin(axis=1)],
+                    line=line.astype(np.float32),
+                )
+            )
 
     def move(
         self, weights: Float[np.ndarray, "52"], head: Float[np.ndarray, "3"], eyes: Float[np.ndarray, "2 2"]
@@ -288,21 +301,26 @@ class Performer:
         attributes, index = self.attributes, lid.index
         was = self._fit.weights[lid.shape]
         closing = float(np.clip((weights[lid.shape] - was) / max(1.0 - was, 0.2), 0, 1))
-        shut = float(smooth(np.array([closing]), 0.05, 0.5)[0])
+        # The lower rim keeps its look until the upper one is about to touch it.
+        early, late = (float(smooth(np.array([closing]), *span)[0]) for span in ((0.05, 0.5), (0.6, 1.0)))
+        shut = np.where(lid.upper, early, late)
         height = self._moved[index, 1] - self._moved[lid.nearest, 1]
         unfolded = smooth(
             height - (self._rig.source[index, 1] - self._rig.source[lid.nearest, 1]), 0.0002, 0.0014
         )
-        mix = lid.mask * np.maximum(shut, unfolded * (1 - lid.line))
+        mix = lid.mask * np.maximum(shut, unfolded * lid.upper * (1 - lid.line))
         attributes[index, k.MIX] = mix
-        attributes[index, k.U2 : k.V2 + 1] = self._rig.uv[index] + shut * (lid.shut - self._rig.uv[index])
+        attributes[index, k.U2 : k.V2 + 1] = self._rig.uv[index] + shut[:, None] * (
+            lid.shut - self._rig.uv[index]
+        )
         attributes[index, k.SHADE] *= 1 - (1 - self._layers.eyes.lash) * lid.line * shut
         attributes[index, k.SHADE] = 1 + (attributes[index, k.SHADE] - 1) * (1 - 0.4 * mix * (1 - lid.line))
         # The eyeball hides behind closed lids, and lies in the upper one's shadow.
         self._sink[ball] = 0.0025 + 0.004 * closing
         edge = self._moved[lid.edge]
         below = np.interp(self._moved[ball, 0], edge[:, 0], edge[:, 1]) - self._moved[ball, 1]
-        attributes[ball, k.SHADE] = 0.70 + 0.30 * smooth(below, 0.0, 0.0026)
+        slit = 1 - _SLIT * float(smooth(np.array([closing]), 0.75, 1.0)[0])  # too narrow for light to enter
+        attributes[ball, k.SHADE] = slit * (0.70 + 0.30 * smooth(below, 0.0, 0.0026))
 
     def _look(self, weights: np.ndarray, eyes: np.ndarray) -> None:
         moved = np.abs(weights - self._fit.weights)
