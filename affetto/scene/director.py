@@ -1,6 +1,6 @@
 """`Director`: a scene in, everything it asks for out, all from one emotion track and in sync."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from affetto.speech.content import SpeechContent
 
 _CALM = EmotionTrack.constant(Emotion.neutral())
 _MEASURED_S = 60.0  # of each speaker that sync is measured on
+_TRIES, _NEAR_MS = 3, 15.0  # how often changes of emotion are begun earlier, and how near is near enough
 
 
 class Director:
@@ -173,31 +174,54 @@ class Director:
         return made[best]
 
     def _play(self, timeline: Timeline, name: str, chosen: dict[str, int], watch: Watch) -> FaceCurves:
-        """The face of one speaker over the whole timeline, the best of several where a judge is asked.
-
-        How late a change of emotion comes, brows and mouth together, is measured on a first performance, and the change
-        begun earlier by as much.
-        """
+        """The face of one speaker over the whole timeline, the best of several where a judge is asked."""
         first = self._seed(f"face {name}", self.scene.seed + timeline.speakers.index(name))
-        part, track = timeline.cut(_MEASURED_S), timeline.tracks[name, "face"]
+        seeds = [first + 1009 * take for take in range(self._best_of)]
+        made = [self._performed(timeline, name, seed, watch) for seed in seeds]
+        best = 0
+        if len(made) > 1 and self._judge is not None:
+            track = timeline.tracks[name, "face"]
+            best = int(np.argmax([self._judge.face(each, track) for each, _ in made]))
+            chosen[f"face {name}"] = seeds[best]
+        curves, self._unfelt[name] = made[best]
+        return curves
 
-        def play(line: Timeline, seed: int, course: EmotionTrack) -> FaceCurves:
+    def _performed(
+        self, timeline: Timeline, name: str, seed: int, watch: Watch
+    ) -> tuple[FaceCurves, FaceCurves]:
+        """A performance whose changes of emotion come in time, and the beginning of the same without emotion.
+
+        How late brows and mouth are is measured on a performance of the beginning, and their changes begun earlier by as
+        much: the upper face is then taken from one performance and the lower from another.
+        """
+        part, track = timeline.cut(_MEASURED_S), timeline.tracks[name, "face"]
+        said = _said(part, name)
+
+        def play(line: Timeline, course: EmotionTrack) -> FaceCurves:
             return self.troupe.play(
                 line, name, seed=seed, track=course, progress=watch.callback, cancel=watch.cancel
             )
 
-        self._unfelt[name] = play(part, first, _CALM)
-        felt = play(part, first, track)
-        late = sync.face_lags(felt, self._unfelt[name], track, _said(part, name))
-        moved = sync.in_time(track, late) if late else track
-        if not late and part is timeline and self._best_of == 1:
-            return felt
-        made = [play(timeline, first + 1009 * take, moved) for take in range(self._best_of)]
-        if len(made) == 1 or self._judge is None:
-            return made[0]
-        best = int(np.argmax([self._judge.face(each, track) for each in made]))
-        chosen[f"face {name}"] = first + 1009 * best
-        return made[best]
+        def timed(line: Timeline, early: sync.Early) -> FaceCurves:
+            upper, lower = (
+                play(line, sync.in_time(track, early.get(what, {})))
+                for what in (sync.BROWS_LAG, sync.MOUTH_LAG)
+            )
+            return sync.joined(upper, lower)
+
+        unfelt, felt = play(part, _CALM), play(part, track)
+        early: sync.Early = {}
+        tried: list[tuple[FaceCurves, sync.Early, list[tuple[sync.Ramp, sync.Lag]]]] = [
+            (felt, early, sync.face_lags(felt, unfelt, track, said))
+        ]
+        while tried[-1][2] and len(tried) <= _TRIES and _worst(tried[-1][2]) > _NEAR_MS:
+            early = sync.earlier(early, tried[-1][2])
+            felt = timed(part, early)
+            tried.append((felt, early, sync.face_lags(felt, unfelt, track, said)))
+        felt, early, _ = min(tried, key=lambda each: _worst(each[2]))
+        if part is timeline:
+            return felt, unfelt
+        return (timed(timeline, early) if early else play(timeline, track)), unfelt
 
     def replay(self, performance: Performance, name: str, track: EmotionTrack) -> FaceCurves:
         """The face of one speaker with another course of emotion, as the portrait may have."""
@@ -339,6 +363,11 @@ class Director:
         performance = self.perform(callback=callback, cancel=cancel)
         files = write_scene(self, performance, folder, Watch(callback, cancel))
         return SceneRender(folder=folder, files=tuple(files), performance=performance, scene=self.scene)
+
+
+def _worst(lags: Sequence[tuple[sync.Ramp, sync.Lag]]) -> float:
+    """The largest of some lags, milliseconds."""
+    return max((abs(lag.milliseconds) for _, lag in lags), default=0.0)
 
 
 def _said(timeline: Timeline, name: str) -> SpeechContent:

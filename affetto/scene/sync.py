@@ -6,8 +6,8 @@ of the recording at the same moment of the words.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,15 @@ _QUICK_S, _CHANGE = 1.2, 0.25  # a change that can be timed: how long at most, h
 _SETTLED_S, _LEAST_REST_S = 0.75, 0.3  # when it is settled
 _SYLLABLE = 10.0  # frames at 100 Hz
 _SEMITONE = 12.0 / np.log(2.0)
+_MOST_S = 0.2  # by which a change may be begun earlier
+BROWS_LAG, MOUTH_LAG = "emotion in the brows", "emotion around the mouth"
 BROWS = tuple(
     index for index, name in enumerate(ARKIT_52) if name.startswith(("brow", "cheekSquint", "noseSneer"))
+)
+UPPER = tuple(
+    index
+    for index, name in enumerate(ARKIT_52)
+    if name.startswith(("brow", "cheekSquint", "noseSneer", "eye"))
 )
 MOUTH = tuple(
     index
@@ -207,8 +214,8 @@ def face_lags(
     count = min(frames, len(change))
     lags = []
     for what, chosen, blur in (
-        ("emotion in the brows", BROWS, 4.0),
-        ("emotion around the mouth", MOUTH, _SYLLABLE),
+        (BROWS_LAG, BROWS, 4.0),
+        (MOUTH_LAG, MOUTH, _SYLLABLE),
     ):
         cause, shown = (
             gaussian_filter1d(part[:count, chosen].astype(np.float64), blur, axis=0, mode="nearest")
@@ -236,22 +243,38 @@ def _wanted(track: EmotionTrack, frames: int, content: SpeechContent | None) -> 
     return pose * speech_gate(speaking, closure, _FPS)
 
 
-def in_time(track: EmotionTrack, lags: Sequence[tuple[Ramp, Lag]]) -> EmotionTrack:
-    """The course with each change begun earlier by what it was late, at most 0.2 s; a face lets go of emotions slowly."""
-    by_ramp: dict[Ramp, list[float]] = {}
+Early = Mapping[str, Mapping[Ramp, float]]
+"""By how many seconds each change is begun earlier, for brows and mouth."""
+
+
+def earlier(early: Early, lags: Sequence[tuple[Ramp, Lag]]) -> Early:
+    """The same with what was still late added, at most 0.2 s in all; a face lets go of emotions slowly."""
+    found = {what: dict(by_ramp) for what, by_ramp in early.items()}
     for ramp, lag in lags:
-        by_ramp.setdefault(ramp, []).append(lag.milliseconds / 1000)
+        by_ramp = found.setdefault(lag.what, {})
+        by_ramp[ramp] = float(np.clip(by_ramp.get(ramp, 0.0) + lag.milliseconds / 1000, -_MOST_S, _MOST_S))
+    return found
+
+
+def in_time(track: EmotionTrack, early: Mapping[Ramp, float]) -> EmotionTrack:
+    """The course with each change begun earlier."""
     at, to = [0.0], [0.0]
-    for ramp, late in sorted(by_ramp.items(), key=lambda item: item[0].start):
-        early = float(np.clip(np.mean(late), -0.2, 0.2))
+    for ramp, by in sorted(early.items(), key=lambda item: item[0].start):
         for time in (ramp.start, ramp.stop):
-            if time > at[-1] + 1e-3 and time - early > to[-1] + 1e-3:
+            if time > at[-1] + 1e-3 and time - by > to[-1] + 1e-3:
                 at.append(time)
-                to.append(time - early)
+                to.append(time - by)
     last_at, last_to = at[-1] + 1.0, max(at[-1] + 1.0, to[-1] + 0.1)
     at.append(last_at)
     to.append(last_to)
     return track.warped(lambda t: float(np.interp(t, at, to)) + max(t - last_at, 0.0))
+
+
+def joined(upper: FaceCurves, lower: FaceCurves) -> FaceCurves:
+    """The upper face, head and eyes of one performance and the lower face of another, frame by frame."""
+    weights = lower.weights.copy()
+    weights[:, UPPER] = upper.weights[:, UPPER]
+    return replace(upper, weights=weights)
 
 
 def lips_on_sound(curves: FaceCurves, heard: SpeechContent, head: HeadModel) -> Lag | None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from affetto.acting.expression import expression_pose, speech_gate
 from affetto.acting.lip_sync import lag_of
 from affetto.conditioning.track import EmotionTrack
 from affetto.media.animation.curves import FaceCurves
-from affetto.scene.sync import BAR_MS, BROWS, Lag, face_lags, in_time, pooled, ramps
+from affetto.scene.sync import BAR_MS, BROWS, Lag, earlier, face_lags, in_time, joined, pooled, ramps
 from affetto.speech.content import SpeechContent
 from affetto.speech.phones import PHONES
 
@@ -83,9 +85,23 @@ def test_changes_that_come_late_are_begun_earlier_and_the_rest_stays():
     found = [
         (ramp, Lag(what="x", milliseconds=120.0, explained=1.0, seconds=1.0)) for ramp in ramps(TRACK, 6.0)
     ]
-    moved = in_time(TRACK, found)
+    early = earlier({}, found)
+    moved = in_time(TRACK, early["x"])
     assert [key.time for key in moved.keyframes] == pytest.approx([0, 1.38, 1.68, 2.88, 3.28, 6.0], abs=0.01)
     assert [key.emotion for key in moved.keyframes] == [key.emotion for key in TRACK.keyframes]
+    assert set(earlier(early, found)["x"].values()) == {0.2}  # twice .12 is more than may be
+
+
+def test_the_upper_face_of_one_performance_joins_the_lower_of_another():
+    still = FaceCurves.neutral(3, 25.0)
+    one = replace(still, weights=np.full_like(still.weights, 0.2), head=still.head + 1)
+    other = replace(still, weights=np.full_like(still.weights, 0.7))
+    both = joined(one, other)
+    assert both.channel("browInnerUp") == pytest.approx(0.2)
+    assert both.channel("eyeBlinkLeft") == pytest.approx(0.2)
+    assert both.channel("jawOpen") == pytest.approx(0.7)
+    assert both.channel("mouthSmileLeft") == pytest.approx(0.7)
+    assert np.array_equal(both.head, one.head)
 
 
 def test_slow_and_small_changes_are_not_timed():
