@@ -16,12 +16,13 @@ import soxr
 from jaxtyping import Float32
 
 from affetto.media.files import checked_size, first_bytes, looked_at, looks_like_text
-from affetto.media.shelf import in_blocks
+from affetto.media.shelf import Shelf, in_blocks, put_away
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.limited import Limits
 
 MAX_SECONDS = 3600.0
+LONG_SECONDS = 60.0  # sounds that last longer are kept on disk, see `Shelf`
 MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 4_000, 192_000
 SILENCE_PEAK = 1e-4  # -80 dB of full scale
@@ -55,7 +56,8 @@ class Audio:
     @property
     def is_silent(self) -> bool:
         """Whether no sample rises above -80 dB of full scale."""
-        return float(np.abs(self.samples).max(initial=0.0)) < SILENCE_PEAK
+        peak = max(self.samples.max(initial=0.0), -self.samples.min(initial=0.0))
+        return float(peak) < SILENCE_PEAK
 
     def mono(self) -> Float32[np.ndarray, "sample"]:
         """The mean of all channels."""
@@ -181,13 +183,19 @@ def _check_finite(samples: np.ndarray, path: Path, start: int) -> None:
 
 
 def load_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) -> Audio:
-    """The whole sound of a WAV, FLAC, OGG or MP3 file at its own rate and channels.
+    """The whole sound of a WAV, FLAC, OGG or MP3 file at its own rate and channels; a long one lies on a shelf.
 
     Raises `InvalidInputError` like `probe_audio`, and when the file is cut off or a sample is not finite.
     """
     info = probe_audio(path, max_seconds=max_seconds)
-    blocks = [block for _, block in _blocks(info, info.rate * 30)]
-    return Audio(samples=np.ascontiguousarray(np.concatenate(blocks).T), rate=info.rate, path=info.path)
+    shape = info.channels, info.frames
+    samples = Shelf().empty(*shape) if info.seconds > LONG_SECONDS else np.empty(shape, np.float32)
+    read = 0
+    for start, block in _blocks(info, info.rate * 30):
+        read = start + len(block)
+        samples[:, start:read] = block.T
+        put_away(samples[:, start:read])
+    return Audio(samples=samples[:, :read], rate=info.rate, path=info.path)
 
 
 class _Sequential(soundfile.SoundFile):

@@ -1,6 +1,7 @@
 """Reading and writing sound."""
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +194,16 @@ def test_a_header_that_a_stream_never_filled_in_is_accepted(tmp_path):
     content[4:8] = content[40:44] = b"\xff" * 4
     path.write_bytes(bytes(content))
     assert load_audio(path).seconds == pytest.approx(1.0, abs=0.01)
+
+
+def test_long_sounds_lie_on_disk_and_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 16_000 * 3)).astype(np.float32)
+    path = tmp_path / "long.wav"
+    soundfile.write(path, sound.T, 16_000, subtype="FLOAT")
+    in_memory = load_audio(path)
+    monkeypatch.setattr("affetto.media.audio.LONG_SECONDS", 2.0)
+    on_disk = load_audio(path)
+    assert isinstance(on_disk.samples, np.memmap)
+    assert not isinstance(in_memory.samples, np.memmap)
+    np.testing.assert_array_equal(on_disk.samples, sound)
+    np.testing.assert_array_equal(in_memory.samples, sound)

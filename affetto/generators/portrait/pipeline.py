@@ -24,6 +24,7 @@ from affetto.media.animation.curves import ARKIT_INDEX, FaceCurves
 from affetto.media.animation.files import load_curves
 from affetto.media.audio import Audio, load_audio
 from affetto.media.image import load_image
+from affetto.media.shelf import put_away
 from affetto.runtime.device import resolve_device, resolve_dtype
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 from affetto.runtime.progress import CancelToken, ProgressCallback
@@ -267,6 +268,7 @@ class TalkingHead:
                 blinks=options.blinks, gaze=options.gaze,
                 callback=callback_on_step_end, cancel=cancel,
             )  # fmt: skip
+            put_away(speech.samples)  # they wait until the frames are drawn
         else:
             given = motion if isinstance(motion, FaceCurves) else load_curves(motion)
             curves = calmed(given.resampled(options.fps), options)
