@@ -1,4 +1,5 @@
 import json
+import runpy
 from pathlib import Path
 
 import av
@@ -107,6 +108,17 @@ def test_other_programs_readers_find_what_was_written(rendered):
     assert count > 50
     smile = again.channel("mouthSmileLeft")[:count]
     assert np.corrcoef(smile, curves.channel("mouthSmileLeft")[:count])[0, 1] > 0.99
+
+
+def test_what_other_programs_read_is_what_was_made(rendered):
+    folder = rendered[0].folder
+    interop = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "interop.py"))
+    found = interop["read"](folder, rendered[0].performance.timeline.seconds, 25.0)
+    assert {each.reader for each in found} >= {
+        "OpenTimelineIO", "its CMX 3600 adapter", "mido", "mido, pretty_midi", "trimesh", "pygltflib", "usd-core",
+        "PyAV", "soundfile", "json",
+    }  # fmt: skip
+    assert [each for each in found if not each.agrees] == []
 
 
 def test_the_recipe_makes_the_same_bytes_again(rendered, tmp_path):
