@@ -1,7 +1,7 @@
 """What EmoReg learns from: mels, average-voice targets and embeddings of a corpus of acted speech."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,26 +158,9 @@ def average_voice(
     return [table[label].T for label in labels]
 
 
-def crops(
-    utterances: Sequence[Utterance],
-    *,
-    size: int,
-    frames: int,
-    seed: int,
-    stage: int,
-    rank: int = 0,
-    start: int = 0,
-) -> Iterator[Crops]:
-    """Endless batches of random stretches; batch number n is the same whenever it is drawn, so runs can go on."""
-    number = start
-    while True:
-        rng = np.random.default_rng([seed, stage, rank, number])
-        chosen = [utterances[int(row)] for row in rng.integers(len(utterances), size=size)]
-        yield _one(chosen, frames, rng)
-        number += 1
-
-
-def _one(chosen: Sequence[Utterance], frames: int, rng: np.random.Generator) -> Crops:
+def crops(utterances: Sequence[Utterance], *, size: int, frames: int, rng: np.random.Generator) -> Crops:
+    """Random stretches of `frames` frames at most of `size` random utterances."""
+    chosen = [utterances[int(row)] for row in rng.integers(len(utterances), size=size)]
     bands = chosen[0].mel.shape[0]
     planes = np.zeros((3, len(chosen), bands, frames), np.float32)
     lengths = np.zeros((2, len(chosen)), np.int64)

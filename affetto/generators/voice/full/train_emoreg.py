@@ -5,17 +5,14 @@ Runs on one device as it is, and on several under `accelerate launch`.
 
 import dataclasses
 import json
-import math
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -28,13 +25,13 @@ from affetto.generators.voice.full.embedding import (
     open_embedding,
     train_head,
 )
-from affetto.generators.voice.full.emoreg_data import Crops, Utterance, crops, read_utterances
+from affetto.generators.voice.full.emoreg_data import Utterance, crops, read_utterances
 from affetto.generators.voice.full.emoreg_weights import EmoRegWeights
 from affetto.generators.voice.full.norms import frame_mask
-from affetto.runtime.device import resolve_device
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
-from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
+from affetto.runtime.progress import CancelToken, ProgressCallback
+from affetto.runtime.stages import StagedTraining, StageOptions
 from affetto.weights.registry import REGISTRY
 from affetto.weights.store import weight_path
 from affetto.weights.tensors import check_layout, read_checkpoint
@@ -43,9 +40,6 @@ KEEP = 0.95
 """Share of the embeddings' variance in whose principal axes directions are kept; EmoReg does not tell its own."""
 
 RECIPE_FILE = "emoreg.json"
-_STAGES = ("encoder", "decoder")
-_SAVE_EVERY_S = 300.0
-_PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,25 +126,6 @@ class DecoderObjective(nn.Module):
         )  # fmt: skip
 
 
-@dataclass
-class Progress:
-    """Steps and seconds spent in each stage; saved with the checkpoints."""
-
-    encoder_steps: int = 0
-    decoder_steps: int = 0
-    encoder_s: float = 0.0
-    decoder_s: float = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """For accelerate."""
-        return dataclasses.asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """For accelerate."""
-        for key, value in state.items():
-            setattr(self, key, value)
-
-
 def train_voice_emoreg(
     data: str | Path,
     output: Path,
@@ -170,18 +145,20 @@ def train_voice_emoreg(
     if seconds <= 0:
         raise UsageError(f"training needs a positive time budget, got {seconds:g} s")
     recipe = recipe or EmoRegRecipe.beside(data)
-    if recipe.precision not in _PRECISIONS:
-        raise UsageError(f"unknown precision {recipe.precision!r}: use {', '.join(_PRECISIONS)}")
     clips = read_corpus(data)
     work = Path(output).with_name(f"{Path(output).stem}-work")
     work.mkdir(parents=True, exist_ok=True)
-    trainer = EmoRegTrainer(recipe, work, seed=seed, device=device, progress=progress, cancel=cancel)
-    with trainer.accelerator.main_process_first():
-        utterances, head = _utterances(clips, recipe, work, trainer, seed)
+    training = StagedTraining(
+        work, seed=seed, device=device, precision=recipe.precision, accumulate=recipe.accumulate,
+        progress=progress, cancel=cancel,
+    )  # fmt: skip
+    trainer = EmoRegTrainer(recipe, training)
+    with training.accelerator.main_process_first():
+        utterances, head = _utterances(clips, recipe, training)
     if not resume:
         shutil.rmtree(work / "state", ignore_errors=True)
     report = trainer.run(utterances, seconds)
-    if trainer.accelerator.is_main_process:
+    if training.is_main:
         weights = _finished(trainer.network, utterances, recipe, head, seed)
         notes = {
             "data": f"{len(utterances)} recordings",
@@ -194,11 +171,10 @@ def train_voice_emoreg(
 
 
 def _utterances(
-    clips: Sequence[Any], recipe: EmoRegRecipe, work: Path, trainer: "EmoRegTrainer", seed: int
+    clips: Sequence[Any], recipe: EmoRegRecipe, training: StagedTraining
 ) -> tuple[list[Utterance], nn.Linear | None]:
     """The corpus as training data, and the head trained on it when the embedding is a user's network."""
-    where = trainer.accelerator.device
-    reader = open_embedding(recipe.embedding, None, device=where, dtype=torch.float32)
+    reader = open_embedding(recipe.embedding, None, device=training.device, dtype=torch.float32)
     network = reader if isinstance(reader, NetworkEmbedding) else None
 
     def embed(sound: np.ndarray) -> Tensor:
@@ -207,16 +183,16 @@ def _utterances(
     utterances = read_utterances(
         clips,
         embed,
-        work / "readings",
+        training.work / "readings",
         tag=recipe.embedding,
         units=recipe.units,
-        seed=seed,
-        progress=trainer.progress,
+        seed=training.seed,
+        progress=training.progress,
     )
     if network is None:
         return utterances, None
     states = torch.from_numpy(np.stack([each.embedding for each in utterances]))
-    head = train_head(states, [each.emotion for each in utterances], seed=seed)
+    head = train_head(states, [each.emotion for each in utterances], seed=training.seed)
     with torch.no_grad():
         vectors = head(states).numpy()
     return [
@@ -240,155 +216,46 @@ def _finished(
 
 
 class EmoRegTrainer:
-    """Trains the encoder, then the decoder, each for its share of the time; goes on from the last checkpoint."""
+    """Trains the encoder, then the decoder, each for its share of the time."""
 
-    def __init__(
-        self,
-        recipe: EmoRegRecipe,
-        work: Path,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        progress: ProgressCallback | None = None,
-        cancel: CancelToken | None = None,
-    ) -> None:
-        self.recipe, self.work, self.seed = recipe, work, seed
-        self.progress, self.cancel = progress, cancel
-        cpu = resolve_device(device).type == "cpu"
-        precision = recipe.precision if recipe.precision != "auto" else ("no" if cpu else "bf16")
-        self.accelerator = Accelerator(
-            mixed_precision=precision, gradient_accumulation_steps=recipe.accumulate, cpu=cpu
-        )
+    def __init__(self, recipe: EmoRegRecipe, training: StagedTraining) -> None:
+        self.recipe, self.training = recipe, training
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = DiffVC(recipe.network).to(self.accelerator.device)
+            torch.manual_seed(training.seed)
+            self.network = DiffVC(recipe.network).to(training.device)
         if recipe.start:
             _start_from(self.network, recipe.start)
-        self.spent = Progress()
 
     def run(self, utterances: Sequence[Utterance], seconds: float) -> dict[str, Any]:
         """Both stages; the mean losses of the first and the last steps of each, and the steps made."""
-        report: dict[str, Any] = {}
-        shares = {"encoder": self.recipe.share, "decoder": 1.0 - self.recipe.share}
-        rates = {"encoder": self.recipe.encoder_rate, "decoder": self.recipe.decoder_rate}
-        for number, stage in enumerate(_STAGES):
-            objective: nn.Module = (
-                EncoderObjective(self.network) if stage == "encoder" else DecoderObjective(self.network)
-            )
-            losses = self._stage(stage, number, objective, utterances, shares[stage] * seconds, rates[stage])
-            ends = max(1, len(losses) // 5)
-            report[f"{stage}_steps"] = getattr(self.spent, f"{stage}_steps")
-            if losses:
-                report[f"{stage}_first"] = round(float(np.mean(losses[:ends])), 5)
-                report[f"{stage}_last"] = round(float(np.mean(losses[-ends:])), 5)
-        return report
+        recipe, network = self.recipe, self.network
 
-    def _stage(
-        self,
-        stage: str,
-        number: int,
-        objective: nn.Module,
-        utterances: Sequence[Utterance],
-        seconds: float,
-        rate: float,
-    ) -> list[float]:
-        trained = self.network.encoder if stage == "encoder" else self.network.decoder
-        parameters = list(trained.parameters())
-        self.network.requires_grad_(False)
-        trained.requires_grad_(True)
-        self.network.eval()
-        if stage == "encoder":
-            self.network.encoder.train()
-        prepared, optimiser = self.accelerator.prepare(objective, torch.optim.Adam(parameters, lr=rate))
-        folder = self.work / "state" / stage
-        saved = folder / "spent.json"
-        if saved.is_file():
-            self.spent.load_state_dict(json.loads(saved.read_text(encoding="utf-8")))
-            self.accelerator.load_state(str(folder))
-        losses: list[float] = []
-        with torch.random.fork_rng(devices=[]):
-            steps = self._steps(stage, number, prepared, optimiser, parameters, utterances, seconds, losses)
-            since = time.monotonic()
-            for _ in steps:
-                if time.monotonic() - since > _SAVE_EVERY_S:
-                    self._save(folder)
-                    since = time.monotonic()
-        if losses or not saved.is_file():
-            self._save(folder)
-        self.accelerator.free_memory()
-        return losses
+        def heard(rng: np.random.Generator) -> Sequence[Tensor]:
+            batch = crops(utterances, size=recipe.batch, frames=recipe.frames, rng=rng)
+            return batch.mel, batch.lengths, batch.target
 
-    def _steps(
-        self,
-        stage: str,
-        number: int,
-        objective: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        parameters: list[nn.Parameter],
-        utterances: Sequence[Utterance],
-        seconds: float,
-        losses: list[float],
-    ) -> Iterator[None]:
-        """Make one optimisation step after another until the stage's time or steps are used up."""
-        recipe, count = self.recipe, f"{stage}_steps"
-        done = getattr(self.spent, count)
-        rank = self.accelerator.process_index
-        source = crops(
-            utterances, size=recipe.batch, frames=recipe.frames, seed=self.seed, stage=number, rank=rank,
-            start=done * recipe.accumulate,
-        )  # fmt: skip
-        before, began = getattr(self.spent, f"{stage}_s"), time.monotonic()
-        while (elapsed := before + time.monotonic() - began) < seconds:
-            if recipe.max_steps and done >= recipe.max_steps:
-                break
-            torch.manual_seed(
-                int(np.random.SeedSequence([self.seed, number, rank, done]).generate_state(1)[0])
-            )
-            total = 0.0
-            for _ in range(recipe.accumulate):
-                with self.accelerator.accumulate(objective):
-                    loss = objective(*self._inputs(stage, next(source)))
-                    self.accelerator.backward(loss)
-                    if self.accelerator.sync_gradients:
-                        self.accelerator.clip_grad_norm_(parameters, recipe.clip)
-                    optimiser.step()
-                    optimiser.zero_grad()
-                total += float(loss.detach()) / recipe.accumulate
-            if not math.isfinite(total) and recipe.precision != "fp16":
-                raise InvalidInputError(
-                    f"the {stage}'s loss is not finite at step {done}: lower its rate in {RECIPE_FILE}"
-                )
-            losses.append(total)
-            done += 1
-            setattr(self.spent, count, done)
-            setattr(self.spent, f"{stage}_s", elapsed)
-            self._tell(stage, elapsed / seconds, done, total)
-            yield
-
-    def _inputs(self, stage: str, batch: Crops) -> tuple[Tensor, ...]:
-        where = self.accelerator.device
-        if stage == "encoder":
-            given: tuple[Tensor, ...] = (batch.mel, batch.lengths, batch.target)
-        else:
+        def spoken(rng: np.random.Generator) -> Sequence[Tensor]:
+            batch = crops(utterances, size=recipe.batch, frames=recipe.frames, rng=rng)
             moment = torch.rand(len(batch.mel)).clamp(1e-5, 1.0 - 1e-5)
             noise = torch.randn(batch.mel.shape)
-            given = (
+            return (
                 batch.mel, batch.lengths, batch.reference, batch.reference_lengths, batch.embedding, moment, noise
             )  # fmt: skip
-        return tuple(each.to(where, non_blocking=True) for each in given)
 
-    def _save(self, folder: Path) -> None:
-        self.accelerator.save_state(str(folder))
-        if self.accelerator.is_main_process:
-            with atomic_path(folder / "spent.json") as temporary:
-                temporary.write_text(json.dumps(self.spent.state_dict()), encoding="utf-8")
+        def options(rate: float, share: float) -> StageOptions:
+            return StageOptions(rate=rate, seconds=share * seconds, steps=recipe.max_steps, clip=recipe.clip)
 
-    def _tell(self, stage: str, share: float, step: int, loss: float) -> None:
-        if self.cancel is not None:
-            self.cancel.check()
-        if self.progress is not None and self.accelerator.is_main_process and step % 10 == 0:
-            message = f"step {step} loss {loss:.4f}"
-            self.progress(ProgressEvent(stage=stage, done=round(1000 * share), total=1000, message=message))
+        network.requires_grad_(False)
+        network.encoder.requires_grad_(True)
+        report = self.training.stage(
+            "encoder", EncoderObjective(network), heard, options(recipe.encoder_rate, recipe.share)
+        )
+        network.requires_grad_(False)
+        network.eval()
+        network.decoder.requires_grad_(True)
+        return report | self.training.stage(
+            "decoder", DecoderObjective(network), spoken, options(recipe.decoder_rate, 1.0 - recipe.share)
+        )
 
 
 def _start_from(network: DiffVC, start: str) -> None:

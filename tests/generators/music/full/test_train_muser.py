@@ -12,6 +12,7 @@ from affetto.generators.music.full.muser_data import labelled_files, read_clips
 from affetto.generators.music.full.muser_weights import MuserIds, MuserWeights
 from affetto.generators.music.full.train_muser import MuserRecipe, MuserTrainer, train_music_muser
 from affetto.runtime.errors import InvalidInputError, UsageError
+from affetto.runtime.stages import StagedTraining
 
 from .small import TINY, write_corpus
 
@@ -54,14 +55,15 @@ def test_a_resumed_run_goes_on_where_the_first_stopped(trained, corpus):
     more = dataclasses.replace(RECIPE, epochs=3)
     report = train_music_muser(corpus, output, seconds=600.0, seed=1, device="cpu", recipe=more, resume=True)
     assert report["network_steps"] == 6
-    state = output.with_name("muser-work") / "state" / "network" / "spent.json"
-    assert json.loads(state.read_text())["codebook_steps"] == 6
+    state = output.with_name("muser-work") / "state" / "network" / "custom_checkpoint_0.pkl"
+    assert torch.load(state, weights_only=True) == {"steps": 6}
 
 
 def test_the_network_learns_a_small_corpus(corpus, tmp_path):
     clips = read_clips(corpus, tmp_path / "clips.npz", ids=MuserIds(), length=TINY.length)
     recipe = dataclasses.replace(RECIPE, epochs=8, rate=1e-2)
-    report = MuserTrainer(recipe, tmp_path, seed=0, device="cpu").train_network(clips, 600.0)
+    training = StagedTraining(tmp_path, device="cpu", precision=recipe.precision)
+    report = MuserTrainer(recipe, training).train_network(clips, 600.0)
     assert report["network_last"] < 0.8 * report["network_first"]
 
 
