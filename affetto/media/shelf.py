@@ -33,7 +33,7 @@ class Shelf:
                 self._file, self._used = np.memmap(file, np.uint8, "w+", shape=(size,)), 0
         part = self._file[self._used : self._used + 4 * channels * count]
         self._used += wanted
-        return part.view(np.float32).reshape(channels, count)
+        return np.asarray(part).view(np.float32).reshape(channels, count)
 
     def keep(self, samples: Float32[np.ndarray, "channel sample"]) -> Float32[np.ndarray, "channel sample"]:
         """The same sound on disk."""
@@ -52,7 +52,7 @@ def in_blocks(samples: np.ndarray, size: int = _BLOCK) -> Iterator[np.ndarray]:
 
 def put_away(samples: np.ndarray) -> None:
     """Let the pages of an array on a shelf leave memory; its values stay."""
-    lies_in = getattr(samples, "_mmap", None)
+    lies_in = mapping_of(samples)
     if lies_in is None or not hasattr(lies_in, "madvise") or not samples.size:
         return
     whole = np.frombuffer(lies_in, np.uint8).ctypes.data
@@ -60,3 +60,11 @@ def put_away(samples: np.ndarray) -> None:
         first = (channel.ctypes.data - whole) // _PAGE * _PAGE
         last = channel.ctypes.data - whole + channel.nbytes
         lies_in.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def mapping_of(samples: np.ndarray) -> mmap.mmap | None:
+    """The mapped file that an array is a part of, if it lies on a shelf."""
+    part: object = samples
+    while isinstance(part, np.ndarray):
+        part = part.base
+    return part if isinstance(part, mmap.mmap) else None
