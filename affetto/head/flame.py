@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from affetto.head.flame_pickle import read_flame_pickle
 from affetto.head.rotation import vector_matrix
+from affetto.media.arrays import read_arrays_of
 from affetto.media.mesh import Surface
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
@@ -139,13 +140,7 @@ def convert_flame(source: str | Path, target: str | Path) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidInputError(
-            f"{path}: not a readable .npz of plain arrays: convert the model again"
-        ) from error
+    return read_arrays_of(path, what="a readable .npz of plain arrays", most_bytes=MAX_BYTES)
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

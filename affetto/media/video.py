@@ -15,9 +15,9 @@ import soxr
 from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
-from affetto.media.audio import Audio
+from affetto.media.audio import MAX_RATE, MIN_RATE, Audio
 from affetto.media.files import checked_size, first_bytes, looked_at, looks_like_text
 from affetto.media.mp4_boxes import largest_picture
 from affetto.media.shelf import Shelf, in_blocks, put_away
@@ -211,6 +211,9 @@ def _open(path: Path, max_pixels: int) -> Any:
         container.close()
         raise InvalidInputError(f"{path}: holds no picture: it may be sound only")
     stream = container.streams.video[0]
+    if stream.codec_context is None:  # FFmpeg knows no decoder for it
+        container.close()
+        raise InvalidInputError(f"{path}: its pictures are coded in a way that cannot be read: use H.264")
     try:
         _check_pixels(path, stream.width, stream.height, max_pixels)
     except InvalidInputError:
@@ -319,22 +322,40 @@ def read_sound(path: str | Path, *, max_seconds: float = MAX_SECONDS) -> Audio |
         return None
     with _open(path, MAX_PIXELS) as container:
         stream = container.streams.audio[0]
-        rate, blocks = int(stream.rate), []
-        first = float(container.streams.video[0].start_time or 0) * float(
-            container.streams.video[0].time_base or 0
-        )
+        if stream.codec_context is None or not MIN_RATE <= int(stream.rate or 0) <= MAX_RATE:
+            raise InvalidInputError(f"{path}: its sound cannot be read: use AAC at 44.1 or 48 kHz")
+        rate = int(stream.rate)
+        blocks, held = list[np.ndarray](), 0
         try:
-            resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-            for frame in container.decode(stream):
-                if not blocks and frame.time is not None and frame.time > first:
-                    silence = round((float(frame.time) - first) * rate)
-                    blocks.append(np.zeros((len(stream.layout.channels), silence), np.float32))
-                blocks += [np.asarray(each.to_ndarray(), np.float32) for each in resampler.resample(frame)]
+            for block in _sound_blocks(container, rate, most=round(max_seconds * rate)):
+                blocks.append(block)
+                held += block.shape[1]
+                if held > max_seconds * rate:
+                    raise InvalidInputError(
+                        f"{path}: its sound exceeds {max_seconds:.0f} s: cut it into parts"
+                    )
         except (FFmpegError, OSError, ValueError) as error:
+            if isinstance(error, InvalidInputError):
+                raise
             raise InvalidInputError(f"{path}: its sound is damaged: export it again") from error
     if not blocks:
         return None
     samples = np.concatenate(blocks, axis=1)
-    if samples.shape[1] > max_seconds * rate or not np.isfinite(samples).all():
-        raise InvalidInputError(f"{path}: its sound is too long or damaged: export it again")
+    if not np.isfinite(samples).all():
+        raise InvalidInputError(f"{path}: its sound is damaged: export it again")
     return Audio(samples=np.ascontiguousarray(samples), rate=rate, path=path)
+
+
+def _sound_blocks(container: Any, rate: int, *, most: int) -> Iterator[Float32[np.ndarray, "channel sample"]]:
+    """The sound of the first track piece by piece, after silence (at most one sample over `most`) until it sets in."""
+    stream, pictures = container.streams.audio[0], container.streams.video[0]
+    first = float(pictures.start_time or 0) * float(pictures.time_base or 0)
+    resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+    begun = False
+    for frame in container.decode(stream):
+        if not begun and frame.time is not None and frame.time > first:
+            silence = min(round((float(frame.time) - first) * rate), most + 1)
+            yield np.zeros((len(stream.layout.channels), silence), np.float32)
+        begun = True
+        for each in resampler.resample(frame):
+            yield np.asarray(each.to_ndarray(), np.float32)

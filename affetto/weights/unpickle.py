@@ -35,6 +35,9 @@ INERT = ("omegaconf", "munch", "pytorch_lightning", "lightning", "lightning_fabr
          "builtins.str", "builtins.int", "builtins.float", "builtins.bool", "builtins.bytes", "builtins.getattr")  # fmt: skip
 """Names that checkpoints carry beside their tensors (settings, optimisers): an empty shell stands in for each."""
 MAX_PICKLE = 1 << 28
+DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError,
+          MemoryError, OverflowError, struct.error, zipfile.BadZipFile, ImportError, NotImplementedError)  # fmt: skip
+"""What reading a damaged file raises."""
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _BLOCK = 1 << 22
 
@@ -449,9 +452,7 @@ def main(arguments: list[str]) -> int:
     except RefusedError as refused:
         sys.stderr.write(f"{refused}\n")
         return 3
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError,
-            RecursionError, MemoryError, OverflowError, struct.error, zipfile.BadZipFile, ImportError,
-            NotImplementedError) as error:  # fmt: skip
+    except DAMAGE as error:
         sys.stderr.write(f"it is damaged or no checkpoint ({type(error).__name__})\n")
         return 3
     return 0

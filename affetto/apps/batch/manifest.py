@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from affetto.apps.batch.specs import JOB, KINDS, JobSpec
+from affetto.media.cells import text_of
 from affetto.runtime.errors import InvalidInputError
 
 MAX_BYTES = 64 << 20
@@ -169,11 +170,11 @@ def _csv(path: Path, text: str) -> Rows:
 
 
 def _cell(text: str) -> str | bool:
-    """A cell; spreadsheets write TRUE and FALSE, and a leading apostrophe before what looks like a formula."""
+    """What a cell means; spreadsheets write TRUE and FALSE, and an apostrophe before what looks like a formula."""
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"
-    return text[1:] if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@") else text
+    return text_of(text)
 
 
 def _yaml(path: Path, text: str) -> Rows:

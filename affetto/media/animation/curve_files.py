@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from affetto.media.animation.curves import ARKIT_52, FaceCurves
+from affetto.media.arrays import read_arrays_of
 from affetto.media.files import checked_size
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
@@ -145,40 +146,22 @@ def read_npz(path: str | Path) -> FaceCurves:
     """The performance in an NPZ file written by `write_npz`; raises `InvalidInputError` for anything else."""
     path = Path(path)
     checked_size(path, MAX_BYTES, kind="animation")
+    arrays = read_arrays_of(path, what="a face animation of affetto", most_bytes=2 * MAX_BYTES)
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            claimed = sum(_claimed(archive, entry) for entry in archive.infolist())
-        if unpacked > 2 * MAX_BYTES:
-            raise InvalidInputError(f"{path}: unpacks to {unpacked / 2**20:.0f} MiB: cut it into parts")
-        if claimed > unpacked:
-            raise InvalidInputError(f"{path}: claims more numbers than it holds: export it again")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("weights", "head", "eyes", "fps")}
-            meta = json.loads(str(archive["meta"])) if "meta" in archive else {}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
+        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        fps = float(arrays["fps"].item()) if arrays["fps"].size == 1 else math.nan
+        parts = [arrays[name] for name in ("weights", "head", "eyes")]
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InvalidInputError(
             f"{path}: not a face animation of affetto, or damaged: export it again"
         ) from error
-    fps = float(arrays["fps"].item()) if arrays["fps"].size == 1 else math.nan
     _check_fps(path, fps)
-    weights = _array(path, arrays["weights"], "weights", (-1, 52))
-    head = _array(path, arrays["head"], "head", (len(weights), 3))
-    eyes = _array(path, arrays["eyes"], "eyes", (len(weights), 2, 2))
-    return FaceCurves(fps=fps, weights=weights, head=head, eyes=eyes, meta=meta)
-
-
-def _claimed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
-    """How many bytes the header of an array in an archive promises: numpy allocates them before it reads any."""
-    with archive.open(entry) as file:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, _, kind = read(file)
-    return math.prod(shape) * kind.itemsize
+    weights = _array(path, parts[0], "weights", (-1, 52))
+    head = _array(path, parts[1], "head", (len(weights), 3))
+    eyes = _array(path, parts[2], "eyes", (len(weights), 2, 2))
+    return FaceCurves(
+        fps=fps, weights=weights, head=head, eyes=eyes, meta=meta if isinstance(meta, dict) else {}
+    )
 
 
 def with_meta(curves: FaceCurves, **values: Any) -> FaceCurves:

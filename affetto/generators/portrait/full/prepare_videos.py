@@ -22,7 +22,8 @@ from affetto.generators.portrait.full.framing import FaceBox
 from affetto.generators.portrait.full.synchro_emotion import Evidence, read_evidence
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.media.audio import Audio, save_audio
-from affetto.media.video import VideoWriter, read_frames, read_sound
+from affetto.media.cells import cell_of
+from affetto.media.video import VideoWriter, look_at_video, read_frames, read_sound
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -128,6 +129,7 @@ def _clips(
     video: Path, name: str, label: Label, output: Path, find: Finder, options: PrepareOptions
 ) -> Iterator[dict[str, Any]]:
     """The rows of the index for one video, cut into clips of at most the longest length."""
+    look_at_video(video)
     sound = read_sound(video)
     if sound is None:
         raise InvalidInputError(f"{video}: holds no sound: speech is needed")
@@ -316,4 +318,4 @@ def _write_index(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([row[column] for column in COLUMNS] for row in rows)
+        writer.writerows([cell_of(str(row[column])) for column in COLUMNS] for row in rows)

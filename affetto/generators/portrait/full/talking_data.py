@@ -18,6 +18,7 @@ from affetto.generators.portrait.full.speech import speech_states, speech_window
 from affetto.generators.portrait.full.synchro_emotion import Evidence
 from affetto.generators.portrait.full.synchro_reference import draw_motion
 from affetto.media.audio import load_audio
+from affetto.media.cells import text_of
 from affetto.media.video import read_frames
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent
@@ -44,7 +45,10 @@ def read_prepared(folder: str | Path) -> list[TalkingClip]:
     path = Path(folder) / INDEX
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = [
+                {name: text_of(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+                for row in csv.DictReader(file)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInputError(
             f"{path}: cannot be read ({error}): run affetto prepare-videos first"
