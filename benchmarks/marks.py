@@ -144,6 +144,20 @@ def length_table(folder: Path) -> None:
         print(f"| {seconds:g} | {cells[0]} | {cells[1]} |", flush=True)
 
 
+def long_table(folder: Path) -> None:
+    """Three minutes, which are marked in parts: cuts of six seconds from all over, a seam or none within."""
+    voice = next(readers(folder, 180.0))
+    long = audio_mark.mark_audio(voice, key=KEY, tag=TAG)
+    found = [
+        audio_mark.find_audio_mark(long.sliced(start, start + 6.0), key=KEY, speeds=SPEEDS)
+        for start in np.arange(0.0, voice.seconds - 6.0, 4.0)
+    ]
+    lowest = min(each.score for each in found)
+    print(
+        f"\n{voice.seconds:.0f} s marked in parts: {sum(each.marked for each in found)} of {len(found)} cuts of 6 s found, lowest score {lowest:.1f}"
+    )
+
+
 class Null:
     """Scores where there is no mark: how many lie beyond some bounds, and the highest of each trial."""
 
@@ -159,6 +173,10 @@ class Null:
         self.places += len(scores)
         self.highest.append(scores.max())
 
+    def rate(self, threshold: float) -> float:
+        """At most how often a file without a mark is taken for a marked one: places times the normal law's tail."""
+        return float(self.places / len(self.highest) * norm.sf(threshold))
+
     def tell(self, what: str, threshold: float) -> None:
         """The counts against the normal law, and two rates of false marks: over all places, over as many as seem independent."""
         each = self.places / len(self.highest)
@@ -169,13 +187,14 @@ class Null:
         )
         print(f"\n{what} without a mark: {len(self.highest)} trials of {each:.0f} places, {counts}")
         print(
-            f"highest score {max(self.highest):.2f}, threshold {threshold}; false marks at most {each * norm.sf(threshold):.1e} a file"
+            f"highest score {max(self.highest):.2f}, threshold {threshold}; false marks at most {self.rate(threshold):.1e} a file"
             f" (as if {independent:.0f} independent places: {independent * norm.sf(threshold):.1e})",
             flush=True,
         )
 
 
-def sound_null(folder: Path, keys: int) -> None:
+def sound_null(folder: Path, keys: int) -> Null:
+    """Speech without a mark, looked at with many keys."""
     null = Null()
     for voice in readers(folder):
         foldings = [
@@ -187,10 +206,11 @@ def sound_null(folder: Path, keys: int) -> None:
         ]
         for key in range(keys // 4):
             null.trial([audio_mark._matches(cells, 1000 + key) for cells in foldings])
-    null.tell("sound", audio_mark.THRESHOLD)
+    return null
 
 
-def picture_null(keys: int) -> None:
+def picture_null(keys: int) -> Null:
+    """Pictures and a film without a mark, looked at with many keys."""
     null = Null()
     film = through_video(list(moving())[:25], crf=23)
     for frames in (film, [pictures.astronaut()], [pictures.chelsea()], [pictures.coffee()]):
@@ -198,7 +218,19 @@ def picture_null(keys: int) -> None:
         spectra = [picture_mark._phases(grain, scale) for scale in picture_mark.SCALES]
         for key in range(keys // 4):
             null.trial([picture_mark._matches(phases, 1000 + key) for phases in spectra])
-    null.tell("pictures", picture_mark.THRESHOLD)
+    return null
+
+
+def survivals(folder: Path) -> Iterator[tuple[str, list[float], float]]:
+    """What marks must survive at the least: its name, the scores, and the threshold."""
+    sounds = [audio_mark.mark_audio(voice, key=KEY, tag=TAG) for voice in readers(folder)]
+    heard = [SOUND["AAC 64 kbit/s"](sound) for sound in sounds]
+    scores = [audio_mark.find_audio_mark(each, key=KEY, speeds=SPEEDS).score for each in heard]
+    yield "AAC at 64 kbit/s, 12 s of four readers", scores, audio_mark.THRESHOLD
+    for name, plain in FILMS.items():
+        film = [picture_mark.mark_frame(frame, key=KEY) for frame in plain()]
+        seen = picture_mark.find_picture_mark(through_video(film, crf=28, size=len(film[0])), key=KEY)
+        yield f"H.264 at CRF 28, two seconds of {name}", [seen.score], picture_mark.THRESHOLD
 
 
 def moving(frames: int = 50) -> Iterator[np.ndarray]:
@@ -275,15 +307,20 @@ def drawn(size: int) -> list[np.ndarray]:
     ]
 
 
+FILMS: dict[str, Callable[[], list[np.ndarray]]] = {
+    "a photo that moves, 512 px": lambda: list(moving()),
+    "the shipped head, 512 px": lambda: drawn(512),
+    "the shipped head, 256 px": lambda: drawn(256),
+}
+
+
 def film_table() -> None:
     """How many frames it takes after H.264 at CRF 28."""
     print(
         "\n| H.264, CRF 28 | 1 frame | 5 frames | 12 frames | 25 frames | 50 frames |\n|---|---|---|---|---|---|"
     )
-    films = {"a photo that moves, 512 px": list(moving())}
-    films["the shipped head, 512 px"] = drawn(512)
-    films["the shipped head, 256 px"] = drawn(256)
-    for name, plain in films.items():
+    for name, frames in FILMS.items():
+        plain = frames()
         film = through_video(
             [picture_mark.mark_frame(frame, key=KEY) for frame in plain], crf=28, size=len(plain[0])
         )
@@ -298,7 +335,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     sound_table(options.data)
     length_table(options.data)
-    sound_null(options.data, options.keys)
+    long_table(options.data)
+    sound_null(options.data, options.keys).tell("sound", audio_mark.THRESHOLD)
     picture_table()
     film_table()
-    picture_null(options.keys)
+    picture_null(options.keys).tell("pictures", picture_mark.THRESHOLD)

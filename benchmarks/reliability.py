@@ -1,7 +1,8 @@
-"""Every fault that batches must bear, with counts: `python benchmarks/reliability.py [--quick] [--write docs/reliability.md]`.
+"""Every fault that batches must bear, with counts: `python benchmarks/reliability.py [DATA] [--quick] [--write docs/reliability.md]`.
 
 The drills are those of `tests/apps/batch/drills.py`, at full size (about ten minutes on two cores), the last ones with the
-real generators. Ray's run where Ray is installed, those that need a file system of their own where `mount` may be used.
+real generators. Ray's run where Ray is installed, those that need a file system of their own where `mount` may be used. With
+DATA, the folder that holds `speech/`, also how the marks hold (`marks.py`) and which files verify (`verify_all.py`).
 """
 
 import argparse
@@ -22,13 +23,19 @@ from importlib import resources
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the drills live with the tests
+import marks
+import verify_all
+
 from affetto.apps.batch.executor import LocalExecutor
 from affetto.apps.batch.plan import plan_job
 from affetto.apps.batch.runner import Runner
 from affetto.apps.batch.specs import JOB
 from affetto.apps.batch.store import JobStore
+from affetto.apps.cli.demo import photograph
 from affetto.media.audio import load_audio, save_audio
+from affetto.provenance import audio_mark, picture_mark
 from affetto.runtime.progress import CancelToken
+from affetto.scene.model import OUTPUTS
 from tests.apps.batch import drills
 from tests.apps.batch.drills import STUBBORN, Verdict, resident_mib, workers_of
 from tests.apps.batch.fake import FakeWorkshop, job
@@ -86,6 +93,21 @@ def rows_of(kind: str, count: int) -> list[dict[str, object]]:
     ]
 
 
+@cache
+def scene() -> str:
+    """A small scene: a head that says a second and a half, over music."""
+    place = Path(tempfile.mkdtemp(prefix="affetto-scene-"))
+    save_audio(place / "speech.wav", load_audio(speech()).sliced(0.0, 1.5))
+    document = {
+        "size": 64,
+        "speech": {"audio": "speech.wav", "text": "Hello, I am so happy.", "emotion": "happy"},
+        "music": {"tail": 0.2},
+        "outputs": [name for name in OUTPUTS if name != "talking"],
+    }
+    (place / "scene.json").write_text(json.dumps(document))
+    return str(place / "scene.json")
+
+
 def manifest(path: Path, rows: list[dict[str, object]]) -> Path:
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     return path
@@ -93,10 +115,11 @@ def manifest(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def hashes(folder: Path) -> dict[str, str]:
     """The outputs of a batch by name; recipes hold the same for the same outputs, whatever happened."""
+    files = (path for path in folder.rglob("*") if path.is_file() and ".affetto" not in path.parts)
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.glob("*")
-        if path.suffix != ".json" and path.is_file()
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.suffix != ".json"
     }
 
 
@@ -211,7 +234,8 @@ def overhead(base: Path, count: int) -> tuple[str, str, str]:
 
 
 def same_however_divided(base: Path, count: int) -> list[tuple[str, str, str]]:
-    """D0 and D2 for `affetto batch`: again, two workers, two shards, the manifest backwards."""
+    """D0 and D2 for `affetto batch`, all generators: again, two workers, two shards, the manifest backwards."""
+    talk = {"generator": "talk", "portrait": str(photograph()), "audio": speech(), "size": 256}
     rows = (
         rows_of("face", count)
         + [
@@ -227,6 +251,11 @@ def same_however_divided(base: Path, count: int) -> list[tuple[str, str, str]]:
                 "output": f"v{n}.wav",
             }
             for n in range(count)
+        ]
+        + [{**talk, "emotion": "sad", "seed": n, "output": f"t{n}.mp4"} for n in range(count // 2)]
+        + [
+            {"generator": "render", "scene": scene(), "seed": n, "output": f"r{n}/recipe.json"}
+            for n in range(count // 2)
         ]
     )
     forward = manifest(base / "f.jsonl", rows)
@@ -245,7 +274,7 @@ def same_however_divided(base: Path, count: int) -> list[tuple[str, str, str]]:
             affetto("batch", "run", jobs, "-o", folder, "-q", *options).communicate()
         found[way] = hashes(folder)
     whole = found.pop("as a whole")
-    assert len(whole) == len(rows), "the whole run made everything"
+    assert len({Path(name).parts[0] for name in whole}) == len(rows), "the whole run made everything"
     return [
         (
             f"same bytes: {way}",
@@ -275,6 +304,8 @@ def faults(quick: bool) -> Iterator[FaultRow]:
             "face",
             lambda f: kill_real_jobs(f, count=40 // share + 4, kills=6 // share + 1),
         ),
+        ("clock jumps by up to a day", test, lambda f: drills.jump_the_clock(f, jobs=400 // share)),
+        ("memory runs out (injected)", test, lambda f: drills.run_out_of_memory(f, jobs=400 // share)),
         ("worker hangs (SIGSTOP)", test, lambda f: drills.hang(f, jobs=400 // share, hangs=5 // share + 1)),
         ("two runs on one folder", test, lambda f: drills.run_twice(f, jobs=200 // share)),
         ("two runs with --shared, one killed", test, lambda f: drills.share(f, jobs=400 // share + 100)),
@@ -338,7 +369,33 @@ def claim_table(quick: bool) -> Iterator[str]:
     yield f"\n({os.cpu_count()} cores, load {load:.1f}, {processor:.0f} s of processor time in all)"
 
 
-PARTS = {"faults": fault_table, "claims": claim_table}
+def mark_table(data: Path, *, keys: int) -> Iterator[str]:
+    """What is claimed of the marks: how seldom they are false, and that they survive what the web does to media."""
+    yield "| claim | measured | |"
+    yield "|---|---|---|"
+    nulls = {
+        "sound": (marks.sound_null(data, keys), audio_mark.THRESHOLD),
+        "pictures": (marks.picture_null(keys), picture_mark.THRESHOLD),
+    }
+    for name, (null, threshold) in nulls.items():
+        rate = null.rate(threshold)
+        seen = f"at most {rate:.1e}, highest of {len(null.highest)} unmarked {max(null.highest):.1f} of {threshold}"
+        yield f"| false marks a file, {name} | {seen} | {mark(rate < 1e-6)} |"
+    for name, scores, threshold in marks.survivals(data):
+        found = sum(score >= threshold for score in scores)
+        yield (
+            f"| found after {name} | {found} of {len(scores)}, lowest score {min(scores):.1f} of {threshold}"
+            f" | {mark(found == len(scores))} |"
+        )
+
+
+def tables(data: Path | None, *, quick: bool) -> dict[str, Callable[[], Iterator[str]]]:
+    """What can be measured, by the names of the document's parts."""
+    found = {"faults": lambda: fault_table(quick), "claims": lambda: claim_table(quick)}
+    if data is not None:
+        found["marks"] = lambda: mark_table(data, keys=80 if quick else 800)
+        found["verify"] = lambda: verify_all.measured(data, size=256, places=5 if quick else 25)
+    return found
 
 
 def _children() -> float:
@@ -355,15 +412,19 @@ def put(document: Path, part: str, text: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, nargs="?", help="The folder that holds speech/.")
     parser.add_argument("--quick", action="store_true", help="A tenth of everything.")
-    parser.add_argument("--part", choices=PARTS, help="Only one of the two tables.")
+    parser.add_argument("--part", help="Only one of the tables: faults, claims, marks, verify.")
     parser.add_argument("--write", type=Path, help="Put the tables into this document.")
     options = parser.parse_args()
     os.environ["AFFETTO_SIGN"] = "never"  # signatures are random: no two signed files are alike
-    for part, make in PARTS.items():
+    known = tables(options.data, quick=options.quick)
+    if options.part not in (None, *known):
+        parser.error(f"--part {options.part}: use {', '.join(known)}; marks and verify need DATA")
+    for part, make in known.items():
         if options.part in (None, part):
             lines = []
-            for line in make(options.quick):
+            for line in make():
                 print(line, flush=True)
                 lines.append(line)
             if options.write is not None:

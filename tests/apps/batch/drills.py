@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,13 +45,13 @@ class Verdict:
         return not (self.lost or self.doubled or self.half_written or self.left_over)
 
 
-def fill(folder: Path, count: int) -> None:
-    """A store of good jobs in the folder of a batch."""
+def fill(folder: Path, count: int, behaviour: Callable[[int], str] = lambda _number: "ok") -> None:
+    """A store of jobs that are good in the end in the folder of a batch; how each behaves on the way, by its number."""
     for n in range(0, count, 50):
         (folder / str(n // 50)).mkdir(exist_ok=True)
         (folder / str(n // 50) / LOG).touch()
     with JobStore(state_folder(folder) / "jobs.sqlite") as store:
-        store.add([job(f"{n // 50}/{n}.mid") for n in range(count)])
+        store.add([job(f"{n // 50}/{n}.mid", behaviour(n)) for n in range(count)])
 
 
 def wrong_files(folder: Path) -> int:
@@ -77,7 +77,8 @@ def judged(folder: Path, count: int, *, half_written: int = 0, **did: float | st
     with JobStore(state_folder(folder) / "jobs.sqlite") as store:
         done = store.counts()["done"]
     made = finished(folder)
-    extra = [name for name in found if name not in wanted and Path(name).name != LOG]
+    notes = [name for name in found if Path(name).name == LOG or Path(name).suffix == ".tried"]
+    extra = [name for name in found if name not in wanted and name not in notes]
     return Verdict(
         jobs=count,
         lost=len(wanted - set(found)) + count - done,
@@ -258,14 +259,58 @@ def share(folder: Path, *, jobs: int, machines: int = 2) -> Verdict:
     return judged(folder, jobs, **{"runs": machines, "killed": 1, "exit codes": ", ".join(map(str, codes))})
 
 
+def run_out_of_memory(folder: Path, *, jobs: int) -> Verdict:
+    """Every second job runs out of memory until it works on one thing at a time: it is made so, and its recipe says it."""
+    fill(folder, jobs, lambda n: "needs room for one" if n % 2 else "ok")
+    with _running(folder) as process:
+        code = process.wait()
+    recipes = [json.loads(path.read_text()) for path in folder.glob("*/[!.]*.json")]
+    told = sum("one at a time" in recipe.get("memory", {}).get("savings", ()) for recipe in recipes)
+    return judged(folder, jobs, **{"made with less at once": told, "exit code": code})
+
+
+def jump_the_clock(folder: Path, *, jobs: int) -> Verdict:
+    """The clock of the run and of its workers jumps by up to a day, to and fro; some workers die, so that there are pauses."""
+    fill(folder, jobs, lambda n: "dies once" if n % 20 == 7 else "ok")
+    began = time.monotonic()
+    with _running(folder, "--clock") as process:
+        code = process.wait()
+    jumps = round((time.monotonic() - began) / _JUMP_S)
+    return judged(folder, jobs, **{"jumps": jumps, "workers that died": (jobs + 12) // 20, "exit code": code})
+
+
+_JUMP_S, _DAY_S = 0.2, 86_400.0
+
+
+class RestlessWorkshop(FakeWorkshop):
+    """A workshop whose process has a clock that jumps."""
+
+    def __init__(self, **where: str) -> None:
+        super().__init__(**where)
+        disturb_the_clock()
+
+
+def disturb_the_clock() -> None:
+    """From now on, the time of day is another by up to a day every fifth of a second; the same for all processes."""
+    genuine = time.time
+
+    def jumping() -> float:
+        chance = random.Random(int(time.monotonic() / _JUMP_S))
+        return genuine() + chance.uniform(-_DAY_S, _DAY_S)
+
+    time.time = jumping
+
+
 def resident_mib(pid: int) -> float:
     """The memory that a process holds now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
-def main(folder: Path, *, patience_s: float, shared: bool) -> int:
-    """Run what the folder's store holds, as `affetto batch run` does."""
+def main(folder: Path, *, patience_s: float, shared: bool, clock: bool) -> int:
+    """Run what the folder's store holds, as `affetto batch run` does; with `clock`, one that jumps."""
+    if clock:
+        disturb_the_clock()
     policy = RunPolicy(**{**STUBBORN.__dict__, "least_patience_s": patience_s, "patience": 0.0})
     with (
         machine_lock(folder) if shared else folder_lock(folder) as label,
@@ -276,7 +321,7 @@ def main(folder: Path, *, patience_s: float, shared: bool) -> int:
                 store.merge(common)
         prepare(store, folder, attempts=policy.attempts, shared=shared)
         leases = LeaseBook(state_folder(folder) / "leases", stale_s=5.0) if shared else None
-        executor = LocalExecutor(["cpu"] * 2, workshop=FakeWorkshop)
+        executor = LocalExecutor(["cpu"] * 2, workshop=RestlessWorkshop if clock else FakeWorkshop)
         try:
             report = Runner(store, folder, executor, policy=policy, leases=leases).run()
         finally:
@@ -291,7 +336,8 @@ if __name__ == "__main__":
 
     wanted = float(sys.argv[sys.argv.index("--patience") + 1]) if "--patience" in sys.argv else 60.0
     try:
-        sys.exit(main(Path(sys.argv[1]), patience_s=wanted, shared="--shared" in sys.argv))
+        asked = {name: f"--{name}" in sys.argv for name in ("shared", "clock")}
+        sys.exit(main(Path(sys.argv[1]), patience_s=wanted, **asked))
     except Exception as error:  # noqa: BLE001  as the command line does
         line, code = explain(error)
         sys.stderr.write(f"{line}\n")

@@ -36,6 +36,20 @@ def test_a_run_that_is_killed_in_a_shared_folder_leaves_its_jobs_to_the_others(t
     assert verdict.did["exit codes"] == "0"
 
 
+def test_a_clock_that_jumps_by_up_to_a_day_changes_nothing(tmp_path):
+    verdict = drills.jump_the_clock(tmp_path, jobs=60)
+    assert verdict.is_clean, verdict
+    assert verdict.did["exit code"] == 0
+    assert verdict.did["jumps"] > 3
+    assert verdict.did["workers that died"] == 3
+
+
+def test_jobs_that_run_out_of_memory_are_made_with_less_at_once_and_say_so(tmp_path):
+    verdict = drills.run_out_of_memory(tmp_path, jobs=20)
+    assert verdict.is_clean, verdict
+    assert (verdict.did["made with less at once"], verdict.did["exit code"]) == (10, 0)
+
+
 def test_a_file_larger_than_allowed_leaves_nothing(tmp_path):
     """What a full disk does, without one: no file may grow beyond 100 bytes."""
     code = f"""
