@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -100,3 +101,37 @@ def test_the_audit_says_so_when_its_database_cannot_be_reached(tmp_path):
     assert done.returncode == 75
     assert "cannot reach" in done.stderr
     assert "nothing was audited" in done.stderr
+
+
+def test_what_is_accepted_is_pinned_and_has_a_reason():
+    assert set(KNOWN["accepted"]) <= set(PINS)
+    assert all(hole and len(reason) > 20 for hole, reason in KNOWN["accepted"].values())
+
+
+def judged(*dependencies: dict[str, object]) -> tuple[str, int]:
+    judge = runpy.run_path(str(ROOT / ".ci" / "judge_audit.py"))["judged"]
+    lines, code = judge({"dependencies": list(dependencies)}, {"b": ["CVE-2", "nobody calls it"]})
+    return "\n".join(lines), code
+
+
+HOLE = {"id": "PYSEC-1", "aliases": ["CVE-2"], "fix_versions": ["2"]}
+
+
+def test_an_audit_fails_for_holes_but_for_those_that_are_accepted_with_a_reason():
+    clean = {"name": "a", "version": "1", "vulns": []}
+    assert judged(clean) == ("audit: 1 of 1 pins were looked up", 0)
+    told, code = judged(clean, {"name": "b", "version": "1", "vulns": [HOLE]})
+    assert code == 0
+    assert "CVE-2 PYSEC-1, mended in 2 (accepted: nobody calls it)" in told
+    told, code = judged({"name": "a", "version": "1", "vulns": [HOLE]})
+    assert code == 1
+    assert "a 1: CVE-2 PYSEC-1, mended in 2" in told
+
+
+def test_pins_that_could_not_be_looked_up_are_not_called_audited():
+    unknown = {"name": "a", "skip_reason": "Dependency not found"}
+    told, code = judged(unknown, {"name": "c", "version": "1", "vulns": []})
+    assert code == 75
+    assert "1 of 2 pins were looked up" in told
+    assert "not looked up: a" in told
+    assert judged(unknown, {"name": "c", "version": "1", "vulns": [HOLE]})[1] == 1
