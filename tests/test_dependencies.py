@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,21 @@ def test_pins_that_could_not_be_looked_up_are_not_called_audited():
     assert "1 of 2 pins were looked up" in told
     assert "not looked up: a" in told
     assert judged(unknown, {"name": "c", "version": "1", "vulns": [HOLE]})[1] == 1
+
+
+def test_nobody_is_let_install_a_version_with_a_known_hole():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(each for extra in extras for each in extra)]
+    floors = {
+        Requirement(each).name.lower(): spec.version
+        for each in asked
+        for spec in Requirement(each).specifier
+        if spec.operator in (">=", "==")
+    }
+    weak = {
+        name: floors.get(name, "none")
+        for name in {Requirement(each).name.lower() for each in asked} & set(KNOWN["denied"])
+        if floors.get(name) is None or floors[name] in SpecifierSet(KNOWN["denied"][name][0])
+    }
+    assert weak == {}
