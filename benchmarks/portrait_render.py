@@ -20,7 +20,7 @@ from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.generators.portrait.renderer import PortraitRenderer, resized
 from affetto.head.model import HeadModel
 from affetto.media.animation.curves import ARKIT_INDEX
-from affetto.media.video import VideoWriter
+from affetto.media.video_writer import VideoWriter
 
 
 def performance(frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,35 +1,24 @@
-"""Writing H.264/AAC video that is in sync and the same every time, and reading video with care."""
+"""Reading video with care."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import av
 import numpy as np
-import soxr
-from av.codec.context import Flags
 from av.error import FFmpegError
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import Float32, UInt8
 
 from affetto.media.audio import MAX_RATE, MIN_RATE, Audio
 from affetto.media.files import checked_size, first_bytes, looked_at, looks_like_text
 from affetto.media.mp4_boxes import largest_picture
-from affetto.media.shelf import Shelf, in_blocks, put_away
-from affetto.runtime.errors import InvalidInputError, UsageError
-from affetto.runtime.files import atomic_path
+from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.limited import Limits
 
 MAX_PIXELS = 4096 * 2304
 MAX_SECONDS = 3600.0
-AAC_BLOCK = 1024  # samples in one AAC frame
-AUDIO_RATES = (44_100, 48_000)
-_RATE = 48_000  # that other sounds are brought to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,142 +32,6 @@ class VideoInfo:
     frames: int  # 0 when the file does not say
     codec: str
     has_audio: bool
-
-
-class VideoWriter:
-    """Writes frames, and the sound that belongs to them, to an .mp4 file; use it in a `with` block.
-
-    H.264 (4:2:0, BT.709, the index at the front so that it plays while loading) and AAC. Sound starts with the first
-    frame, runs along with the frames in constant memory, and is cut at the end of the last one. The same frames and
-    sound always give the same bytes: threads are fixed and nothing of the clock or the library's name is written.
-    When the block fails, no file appears. Odd sizes get one more row or column of edge pixels.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        size: tuple[int, int],
-        fps: int | float,
-        audio: Audio | None = None,
-        *,
-        crf: int = 18,
-        preset: str = "veryfast",
-        overwrite: bool = True,
-    ) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() not in (".mp4", ".m4v", ".mov"):
-            raise UsageError(f"{self.path}: video is written as .mp4")
-        if min(size) < 2 or size[0] * size[1] > MAX_PIXELS:
-            raise UsageError(
-                f"{self.path}: a video of {size[0]}x{size[1]} pixels cannot be written: use 2x2 to 4096x2304"
-            )
-        if not 1 <= fps <= 240:
-            raise UsageError(f"{self.path}: {fps} frames per second are outside 1..240")
-        self.size = size
-        self.fps = Fraction(fps).limit_denominator(1001)
-        self.frames = 0
-        self._audio = playable(audio) if audio is not None else None
-        self._audio_sent = 0
-        self._options = {"crf": str(crf), "preset": preset, "threads": "2", "bf": "2"}
-        self._overwrite = overwrite
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "VideoWriter":
-        temporary = self._stack.enter_context(atomic_path(self.path, overwrite=self._overwrite))
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        opened = av.open(str(temporary), "w", format="mp4", options=options)
-        self._container = self._stack.enter_context(opened)
-        self._video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
-        width, height = self.size
-        self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = "yuv420p"
-        self._video.codec_context.color_range = ColorRange.MPEG
-        self._video.codec_context.color_primaries = ColorPrimaries.BT709
-        self._video.codec_context.color_trc = ColorTrc.BT709
-        self._video.codec_context.colorspace = int(Colorspace.ITU709)
-        self._video.codec_context.flags |= Flags.bitexact
-        self._video.codec_context.time_base = 1 / self.fps
-        self._sound = None
-        if self._audio is not None:
-            layout = "mono" if len(self._audio.samples) == 1 else "stereo"
-            self._sound = self._container.add_stream("aac", rate=self._audio.rate, layout=layout)
-            self._sound.bit_rate = 128_000 if layout == "mono" else 192_000
-            self._sound.codec_context.flags |= Flags.bitexact
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file; or, after a failure, remove it."""
-        try:
-            if kind is None and self.frames == 0:
-                raise UsageError(f"{self.path}: a video needs at least one frame")
-            if kind is None:
-                self._finish()
-        except BaseException as failure:
-            self._stack.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._stack.__exit__(kind, error, trace)
-
-    def write(self, frame: UInt8[np.ndarray, "row column 3"]) -> None:
-        """Add one RGB frame of the size given at the start."""
-        width, height = self.size
-        if frame.shape != (height, width, 3):
-            raise UsageError(
-                f"{self.path}: frames are {width}x{height}, got {frame.shape[1]}x{frame.shape[0]}"
-            )
-        if width % 2 or height % 2:
-            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(
-            format="yuv420p",
-            src_color_range=ColorRange.JPEG,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-        )
-        picture.pts, picture.time_base = self.frames, 1 / self.fps
-        self._container.mux(self._video.encode(picture))
-        self.frames += 1
-        self._send_audio(until=self.frames / self.fps, flush=False)
-
-    def _send_audio(self, until: Fraction, *, flush: bool) -> None:
-        if self._audio is None or self._sound is None:
-            return
-        stop = min(self._audio.samples.shape[1], round(until * self._audio.rate))
-        while stop - self._audio_sent >= (1 if flush else AAC_BLOCK):
-            end = min(stop, self._audio_sent + AAC_BLOCK)
-            sent = self._audio.samples[:, self._audio_sent : end]
-            block = np.clip(sent, -1.0, 1.0)
-            put_away(sent)
-            layout = "mono" if len(block) == 1 else "stereo"
-            sound = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
-            sound.sample_rate, sound.pts = self._audio.rate, self._audio_sent
-            sound.time_base = Fraction(1, self._audio.rate)
-            self._container.mux(self._sound.encode(sound))
-            self._audio_sent = end
-
-    def _finish(self) -> None:
-        self._send_audio(until=self.frames / self.fps, flush=True)
-        self._container.mux(self._video.encode(None))
-        if self._sound is not None:
-            self._container.mux(self._sound.encode(None))
-
-
-def playable(audio: Audio) -> Audio:
-    """The sound as every player takes it: one or two channels at 44.1 or 48 kHz; one that was resampled lies on a shelf."""
-    samples = audio.samples if len(audio.samples) <= 2 else audio.mono()[None]
-    if audio.rate in AUDIO_RATES:
-        return Audio(samples=samples, rate=audio.rate)
-    stream = soxr.ResampleStream(audio.rate, _RATE, len(samples), dtype="float32", quality="HQ")
-    room = Shelf().empty(len(samples), -(-samples.shape[1] * _RATE // audio.rate) + 1)
-    done = read = 0
-    for block in in_blocks(samples):
-        read += block.shape[1]
-        made = stream.resample_chunk(block.T, last=read == samples.shape[1]).T
-        room[:, done : done + made.shape[1]] = made
-        put_away(room[:, done : done + made.shape[1]])
-        done += made.shape[1]
-    return Audio(samples=room[:, :done], rate=_RATE)
 
 
 _CONTAINERS = ((4, b"ftyp", "mov"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (8, b"AVI ", "avi"))

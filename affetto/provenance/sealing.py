@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from affetto.media.audio import Audio, save_audio
-from affetto.media.video import VideoWriter
+from affetto.media.video_writer import VideoWriter
 from affetto.provenance.certificates import has_identity
 from affetto.provenance.manifests import Origin, can_sign, sidecar_path, sign_file
 from affetto.provenance.recipes import note_recipe, recipe_of

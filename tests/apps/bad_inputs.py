@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from affetto.media.video import VideoWriter
+from affetto.media.video_writer import VideoWriter
 
 from .conftest import tone, write_wav
 

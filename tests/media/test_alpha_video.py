@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from affetto.media.alpha_video import AlphaVideoWriter
 from affetto.media.audio import Audio
+from affetto.media.video_writer import AlphaVideoWriter
 from affetto.runtime.errors import UsageError
 
 

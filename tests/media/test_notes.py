@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from affetto.head.model import HeadModel
-from affetto.media.alpha_video import AlphaVideoWriter
 from affetto.media.animation.gltf import write_glb
 from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.media.image import load_image, save_png
 from affetto.media.midi import Score, TrackInfo, load_midi, note_array, save_midi
 from affetto.media.notes import NOTED, read_note, write_note
-from affetto.media.video import VideoWriter, read_frames, read_sound
+from affetto.media.video import read_frames, read_sound
+from affetto.media.video_writer import AlphaVideoWriter, VideoWriter
 from affetto.runtime.errors import InvalidInputError
 
 SOUND = Audio(samples=np.linspace(-0.5, 0.5, 24_001, dtype=np.float32)[None], rate=48_000)

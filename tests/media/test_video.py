@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from affetto.media.audio import Audio
-from affetto.media.video import VideoWriter, probe_video, read_frames
+from affetto.media.video import probe_video, read_frames
+from affetto.media.video_writer import VideoWriter
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 

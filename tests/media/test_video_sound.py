@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from affetto.media.audio import Audio
-from affetto.media.video import VideoWriter, read_sound
+from affetto.media.video import read_sound
+from affetto.media.video_writer import VideoWriter
 from affetto.runtime.errors import InvalidInputError
 
 

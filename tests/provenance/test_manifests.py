@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from affetto.media.audio import save_audio
-from affetto.media.video import VideoWriter
+from affetto.media.video_writer import VideoWriter
 from affetto.provenance.certificates import signing_identity
 from affetto.provenance.manifests import Origin, can_sign, read_manifest, sign_file
 from affetto.provenance.sealing import marked_audio, marked_frame, sealed

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from affetto.media.alpha_video import AlphaVideoWriter
 from affetto.media.animation.files import CURVE_SUFFIXES, MESH_SUFFIXES, save_curves
 from affetto.media.image import png_bytes
 from affetto.media.previews import picture_preview
+from affetto.media.video_writer import AlphaVideoWriter
 from affetto.provenance.manifests import Origin
 from affetto.provenance.sealing import marked_frame, marked_video, sealed
 from affetto.runtime.errors import UsageError

@@ -11,7 +11,7 @@ from affetto.apps.batch.engines import describe_file
 from affetto.apps.batch.plan import PlannedJob
 from affetto.apps.batch.specs import RenderJob
 from affetto.media.audio import load_audio, save_audio
-from affetto.media.video import VideoWriter
+from affetto.media.video_writer import VideoWriter
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent

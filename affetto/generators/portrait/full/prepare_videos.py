@@ -23,7 +23,8 @@ from affetto.generators.portrait.full.synchro_emotion import Evidence, read_evid
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.media.audio import Audio, save_audio
 from affetto.media.cells import cell_of
-from affetto.media.video import VideoWriter, look_at_video, read_frames, read_sound
+from affetto.media.video import look_at_video, read_frames, read_sound
+from affetto.media.video_writer import VideoWriter
 from affetto.runtime.errors import InvalidInputError, UsageError
 from affetto.runtime.files import atomic_path
 from affetto.runtime.progress import CancelToken, ProgressCallback, ProgressEvent

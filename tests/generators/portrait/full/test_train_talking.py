@@ -31,7 +31,8 @@ from affetto.generators.portrait.full.train_talking import (
 from affetto.generators.portrait.landmarks import FaceLandmarks
 from affetto.head.landmarks68 import landmarks_of
 from affetto.head.model import HeadModel
-from affetto.media.video import VideoWriter, probe_video, read_sound
+from affetto.media.video import probe_video, read_sound
+from affetto.media.video_writer import VideoWriter
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 from .small import BOX, photo, speech, tiny_pipeline
