@@ -216,7 +216,8 @@ def table(rows: Mapping[str, Row]) -> Iterator[str]:
     files, made, changed = (
         sum(getattr(row, name) for row in rows.values()) for name in ("files", "made", "changed")
     )
-    yield f"\n{made} of {files} files of {len(rows)} kinds verify ({100 * made / files:.1f} %); {changed} of {files} changed copies are noticed."
+    holds = "holds" if made == changed == files else "MISSED"
+    yield f"\n{made} of {files} files of {len(rows)} kinds verify ({100 * made / files:.1f} %), {changed} of {files} changed copies are noticed: {holds}."
 
 
 def measured(data: Path, *, size: int, places: int) -> Iterator[str]:

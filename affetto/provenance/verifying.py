@@ -112,7 +112,7 @@ def verify_file(path: str | Path, *, key: int | None = None) -> Verdict:
     try:
         sound, picture = _marks(path, key)
     except InvalidInputError as error:
-        if recipe is None and listing is None and (manifest is None or manifest.state == "none"):
+        if recipe is None and listing is None and not (manifest is not None and manifest.where):
             raise
         unreadable = str(error)
     return Verdict(path=path, manifest=manifest, sound=sound, picture=picture, recipe=recipe, listing=listing,
