@@ -157,6 +157,14 @@ def test_a_stream_of_a_file_gives_all_of_it(converter, tmp_path):
         assert after.output_s == pytest.approx(before.output_s + before.audio.seconds)
     written = save_stream(tmp_path / "out.wav", (piece.audio for piece in pieces))
     assert load_audio(written).seconds == pytest.approx(pieces[-1].output_s + pieces[-1].audio.seconds)
+    whole = converter(path, "sad").audio
+    streamed = load_audio(written).samples[0]
+    assert len(streamed) == pytest.approx(
+        whole.samples.shape[1], rel=0.05
+    )  # the voice is judged as it is heard
+    steps = np.abs(np.diff(streamed))
+    seam = pieces[0].audio.samples.shape[1]
+    assert steps[seam - 2 : seam + 2].max() <= np.quantile(steps, 0.99)  # no click
 
 
 def test_the_adapter_gives_weights_and_zeros_for_nothing():
