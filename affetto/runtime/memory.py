@@ -27,6 +27,11 @@ class Layout:
     alone: bool = False  # models that rest are let go
     device: str | None = None
 
+    @property
+    def lowered(self) -> bool:
+        """Whether anything was given up: then this is not the first attempt."""
+        return self != Layout()
+
 
 _LAYOUT: ContextVar[Layout] = ContextVar("layout", default=Layout())  # noqa: B039  frozen
 
@@ -70,9 +75,11 @@ class Ladder(Generic[Place]):
         *,
         advice: str = "use shorter input or a smaller --size",
         changed: Callable[[Place], None] | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
+        """`changed` hears each new place, `told` what was given up for it."""
         self.place, self.taken, self.exact = place, tuple[str, ...](), True
-        self._advice, self._changed = advice, changed
+        self._advice, self._changed, self._told = advice, changed, told
 
     def attempt(self, stage: str, left: Iterator[Rung[Place]], work: Callable[[Place], Result]) -> Result:
         """What `work` gives; takes from `left` as it must. Raises OutOfMemoryError when none is left."""
@@ -97,6 +104,8 @@ class Ladder(Generic[Place]):
                 self.exact = self.exact and rung.exact
                 if self._changed is not None:
                     self._changed(lower)
+                if self._told is not None:
+                    self._told(rung.name)
                 return
         raise OutOfMemoryError(f"out of memory in {stage} after all savings ({reason}): {self._advice}")
 
@@ -128,12 +137,18 @@ class Spared(Generic[Result]):
     layout: Layout = field(default_factory=Layout)
 
 
-def sparing(stage: str, work: Callable[[Layout], Result], *, device: str = "cpu") -> "Spared[Result]":
+def sparing(
+    stage: str,
+    work: Callable[[Layout], Result],
+    *,
+    device: str = "cpu",
+    told: Callable[[str], None] | None = None,
+) -> "Spared[Result]":
     """What `work` gives, repeated with smaller batches, then shorter pieces, then on the processor, while memory lacks.
 
-    `device` is where it runs first. Raises OutOfMemoryError when nothing is left to give up.
+    `device` is where it runs first; `told` hears each saving. Raises OutOfMemoryError when nothing is left to give up.
     """
-    ladder = Ladder(Layout())
+    ladder = Ladder(Layout(), told=told)
 
     def laid(layout: Layout) -> Result:
         with laid_out(layout):

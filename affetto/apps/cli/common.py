@@ -10,15 +10,20 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 from affetto.runtime.files import check_writable
 from affetto.runtime.progress import ProgressCallback, ProgressEvent
+
+if TYPE_CHECKING:
+    from affetto.runtime.memory import Layout
+
+Result = TypeVar("Result")
 
 _PANEL = "Common options"
 
@@ -239,6 +244,24 @@ def recorded(generator: str, **fields: Any) -> Iterator[None]:
     job = {"generator": generator} | {name: value for name, value in fields.items() if value is not None}
     with recorded({"job": job}):
         yield
+
+
+def spared(
+    stage: str, work: "Callable[[Layout], Result]", *, device: str, quiet: bool
+) -> "tuple[Result, dict[str, Any]]":
+    """What `work` gives, repeated with less at once while memory lacks (see `runtime.memory`), and what was given up.
+
+    Each saving is a line on stderr; together they are `memory` of the command's document, which is empty without any. Work
+    whose layout is lowered writes over what an earlier attempt wrote. Raises OutOfMemoryError when nothing is left.
+    """
+    from affetto.runtime.memory import sparing
+
+    def told(saving: str) -> None:
+        note(f"{stage}: out of memory, going on with less: {saving}", quiet=quiet)
+
+    done = sparing(stage, work, device=device, told=told)
+    memory = {"savings": list(done.savings), "exact": done.exact}
+    return done.result, {"memory": memory} if done.savings else {}
 
 
 def settle_consent(media: Path, stated: str | None, *, what: str, quiet: bool) -> str | None:

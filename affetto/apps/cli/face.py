@@ -13,8 +13,10 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from affetto.media.animation.curves import FaceCurves
     from affetto.media.animation.stream import Target
     from affetto.media.audio import Audio
+    from affetto.runtime.memory import Layout
 
 SUFFIXES = (".csv", ".glb", ".usda", ".usdc", ".json", ".npz", ".mp4")
 BACKENDS = ("auto", "numba", "moderngl")
@@ -176,14 +178,20 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
 
     from affetto.generators.face.pipeline import FaceAnimator
 
-    animator = FaceAnimator.from_pretrained(work.model, device=work.device, dtype=work.dtype)
-    with common.progress(quiet=quiet) as callback:
-        animation = animator(speech, track, callback_on_step_end=callback, **work.options)
-        told = {**work.options, "identity": _listed(work.options["identity"]), "size": work.saving["size"]}
-        with common.recorded("face", audio=work.audio, emotion=str(track), **told):
-            for path in work.outputs:
-                animation.save(path, progress=callback, **work.saving)
-    curves = animation.curves
+    def made(layout: "Layout") -> "FaceCurves":
+        animator = FaceAnimator.from_pretrained(
+            work.model, device=layout.device or work.device, dtype=work.dtype
+        )
+        saving = {**work.saving, "overwrite": work.saving["overwrite"] or layout.lowered}
+        with common.progress(quiet=quiet) as callback:
+            animation = animator(speech, track, callback_on_step_end=callback, **work.options)
+            told = {**work.options, "identity": _listed(work.options["identity"]), "size": saving["size"]}
+            with common.recorded("face", audio=work.audio, emotion=str(track), **told):
+                for path in work.outputs:
+                    animation.save(path, progress=callback, **saving)
+        return animation.curves
+
+    curves, memory = common.spared("face", made, device=work.device, quiet=quiet)
     for target in work.targets:
         common.note(f"playing {curves.seconds:.1f} s to {target.host} port {target.port}", quiet=quiet)
         stream_curves(curves, target)
@@ -196,6 +204,7 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
         "fps": curves.fps,
         "seconds": round(curves.seconds, 3),
         "seed": work.options["seed"],
+        **memory,
     }
 
 

@@ -4,12 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from affetto.apps.cli import common
 from affetto.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from affetto.generators.music.pipeline import MusicPiece
+    from affetto.runtime.memory import Layout
 
 SUFFIXES = (".mid", ".midi", ".wav", ".png")
 
@@ -166,17 +170,23 @@ def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
         look_at_midi(work.options["like"])
     from affetto.generators.music.pipeline import MusicComposer
 
-    composer = MusicComposer.from_pretrained("embedded", device=work.device, dtype=work.dtype)
-    with common.progress(quiet=quiet) as callback:
-        piece = composer(track, callback_on_step_end=callback, **work.options)
-    with common.recorded("music", emotion=str(track), **work.options):
-        for path in work.outputs:
-            piece.save(path, soundfont=work.soundfont)
-        stems = [
-            stem
-            for path in work.stems_of
-            for stem in piece.save_stems(path, soundfont=work.soundfont, overwrite=work.overwrite)
-        ]
+    def made(layout: "Layout") -> "tuple[MusicPiece, list[Path]]":
+        device = layout.device or work.device
+        composer = MusicComposer.from_pretrained("embedded", device=device, dtype=work.dtype)
+        with common.progress(quiet=quiet) as callback:
+            piece = composer(track, callback_on_step_end=callback, **work.options)
+        with common.recorded("music", emotion=str(track), **work.options):
+            for path in work.outputs:
+                piece.save(path, soundfont=work.soundfont)
+            overwrite = work.overwrite or layout.lowered
+            stems = [
+                stem
+                for path in work.stems_of
+                for stem in piece.save_stems(path, soundfont=work.soundfont, overwrite=overwrite)
+            ]
+        return piece, stems
+
+    (piece, stems), memory = common.spared("music", made, device=work.device, quiet=quiet)
     curve = piece.emotion_curve()
     return {
         "emotion": str(track),
@@ -190,6 +200,7 @@ def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
         "asked": [round(float(axis), 3) for axis in curve[:, 1:4].mean(axis=0)],
         "measured": [round(float(axis), 3) for axis in curve[:, 4:7].mean(axis=0)],
         "copy": {"longest": piece.copy.longest, "share": round(piece.copy.share, 4)},
+        **memory,
     }
 
 

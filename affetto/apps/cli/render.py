@@ -9,8 +9,9 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from affetto.runtime.memory import Layout
     from affetto.scene.loading import LoadedScene
-    from affetto.scene.performance import Judge
+    from affetto.scene.performance import Judge, SceneRender
 
 
 def register(app: typer.Typer) -> None:
@@ -73,10 +74,14 @@ def render(
         common.note(warning, quiet=quiet)
     from affetto.scene.director import Director
 
-    director = Director(loaded, device=device, dtype=dtype, judge=chooser(best_of), best_of=best_of)
-    with common.progress(quiet=quiet) as callback:
-        made = director.render(folder, overwrite=overwrite, callback=callback)
-    document = made.document()
+    def rendered(layout: "Layout") -> "SceneRender":
+        device_now = layout.device or device
+        director = Director(loaded, device=device_now, dtype=dtype, judge=chooser(best_of), best_of=best_of)
+        with common.progress(quiet=quiet) as callback:
+            return director.render(folder, overwrite=overwrite or layout.lowered, callback=callback)
+
+    made, memory = common.spared("render", rendered, device=device, quiet=quiet)
+    document = made.document() | memory
     if json:
         common.print_json(document)
         return

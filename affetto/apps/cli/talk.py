@@ -12,7 +12,10 @@ from affetto.runtime.errors import InvalidInputError, UsageError
 
 if TYPE_CHECKING:
     from affetto.generators.portrait.landmarks import FaceLandmarks
+    from affetto.generators.portrait.pipeline import TalkingVideo
+    from affetto.generators.portrait.portrait import Portrait
     from affetto.media.audio import Audio
+    from affetto.runtime.memory import Layout
 
 SUFFIXES = (".mp4", ".mov", ".png", ".csv", ".json", ".npz", ".glb", ".usda", ".usdc")
 FRAMES = ("whole", "9:16", "16:9", "1:1", "4:5")
@@ -211,21 +214,26 @@ def _perform(work: Work, *, quiet: bool) -> dict[str, Any]:
 
     from affetto.generators.portrait.pipeline import TalkingHead, TalkOptions
 
-    speaker = TalkingHead.from_pretrained("embedded", device=work.device, dtype=work.dtype)
-    with common.progress(quiet=quiet) as callback:
-        portrait = speaker.portrait(image, face=work.face, landmarks=marks, name=str(work.portrait))
-        video = speaker(
-            portrait,
-            speech,
-            track,
-            motion=curves,
-            options=TalkOptions(**work.options),
-            callback_on_step_end=callback,
-        )
-        files = {name: getattr(work, name) for name in ("portrait", "audio", "landmarks", "motion")}
-        with common.recorded("talk", emotion=str(track), face=work.face, **files, **work.options):
-            for path in work.outputs:
-                video.save(path, overwrite=work.overwrite, progress=callback)
+    def made(layout: "Layout") -> "tuple[Portrait, TalkingVideo]":
+        device = layout.device or work.device
+        speaker = TalkingHead.from_pretrained("embedded", device=device, dtype=work.dtype)
+        with common.progress(quiet=quiet) as callback:
+            portrait = speaker.portrait(image, face=work.face, landmarks=marks, name=str(work.portrait))
+            video = speaker(
+                portrait,
+                speech,
+                track,
+                motion=curves,
+                options=TalkOptions(**work.options),
+                callback_on_step_end=callback,
+            )
+            files = {name: getattr(work, name) for name in ("portrait", "audio", "landmarks", "motion")}
+            with common.recorded("talk", emotion=str(track), face=work.face, **files, **work.options):
+                for path in work.outputs:
+                    video.save(path, overwrite=work.overwrite or layout.lowered, progress=callback)
+        return portrait, video
+
+    (portrait, video), memory = common.spared("talk", made, device=work.device, quiet=quiet)
     return {
         "portrait": str(work.portrait),
         "audio": str(work.audio),
@@ -240,6 +248,7 @@ def _perform(work: Work, *, quiet: bool) -> dict[str, Any]:
             "fit_rms": round(portrait.fit.rms, 2),
         },
         "seed": work.options["seed"],
+        **memory,
     }
 
 

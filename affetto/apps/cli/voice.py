@@ -11,7 +11,9 @@ from affetto.apps.cli import common
 from affetto.runtime.errors import InvalidInputError, UsageError
 
 if TYPE_CHECKING:
+    from affetto.generators.voice.pipeline import VoiceConversion
     from affetto.media.audio import Audio
+    from affetto.runtime.memory import Layout
 
 SUFFIXES = (".wav", ".flac")
 
@@ -161,16 +163,21 @@ def _convert(work: _Work, *, quiet: bool, overwrite: bool) -> dict[str, Any]:
 
     from affetto.generators.voice.pipeline import VoiceConverter
 
-    converter = VoiceConverter.from_pretrained(work.model, device=work.device, dtype=work.dtype)
-    with common.progress(quiet=quiet) as callback:
-        conversion = converter(speech, track, callback_on_step_end=callback, **work.options)
-    told = {"text": work.words, "language": work.language if work.words else None, **work.options}
-    with common.recorded("voice", audio=work.audio, emotion=str(track), **told):
-        written = [conversion.save(work.output, overwrite=overwrite)]
-        if work.time_map is not None:
-            written.append(conversion.save(work.time_map, overwrite=overwrite))
-        if work.report is not None:
-            written.append(conversion.report(work.report))
+    def made(layout: "Layout") -> "tuple[VoiceConversion, list[Path]]":
+        device, again = layout.device or work.device, overwrite or layout.lowered
+        converter = VoiceConverter.from_pretrained(work.model, device=device, dtype=work.dtype)
+        with common.progress(quiet=quiet) as callback:
+            conversion = converter(speech, track, callback_on_step_end=callback, **work.options)
+        told = {"text": work.words, "language": work.language if work.words else None, **work.options}
+        with common.recorded("voice", audio=work.audio, emotion=str(track), **told):
+            written = [conversion.save(work.output, overwrite=again)]
+            if work.time_map is not None:
+                written.append(conversion.save(work.time_map, overwrite=again))
+            if work.report is not None:
+                written.append(conversion.report(work.report))
+        return conversion, written
+
+    (conversion, written), memory = common.spared("voice", made, device=work.device, quiet=quiet)
     for warning in conversion.warnings:
         common.note(warning, quiet=quiet)
     return {
@@ -184,6 +191,7 @@ def _convert(work: _Work, *, quiet: bool, overwrite: bool) -> dict[str, Any]:
         "strength": work.options["strength"],
         "seed": work.options["seed"],
         "warnings": list(conversion.warnings),
+        **memory,
     }
 
 
