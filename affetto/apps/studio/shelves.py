@@ -14,6 +14,7 @@ from affetto.apps.studio.project import loudness_peaks
 from affetto.apps.studio.session import Studio
 from affetto.apps.studio.stage import RESULT_SOUNDS, RESULT_VIDEOS, url
 from affetto.apps.studio.widgets import widget
+from affetto.provenance.manifests import SIDECAR_SUFFIX, sidecar_path
 
 Told = Callable[..., Callable[..., Any]]
 
@@ -123,9 +124,10 @@ def library_items(studio: Studio) -> list[dict[str, Any]]:
     items = []
     for row in rows[:_SHOWN]:
         target = studio.home / row.output
-        beside = (
-            target.parent.iterdir() if row.job.spec.kind == "render" and target.parent.is_dir() else [target]
-        )
+        if row.job.spec.kind == "render" and target.parent.is_dir():  # manifests come along in its zip
+            beside = [path for path in target.parent.iterdir() if path.suffix != SIDECAR_SUFFIX]
+        else:
+            beside = [target, sidecar_path(target)]
         files = [path for path in sorted(beside) if path.is_file() and not path.name.startswith(".")]
         if not files:
             continue  # its files were deleted
