@@ -1,14 +1,17 @@
-"""Handing a batch to a farm: a Slurm array or an OpenJD job in which each task runs its share of the manifest.
+"""Handing a batch to a farm (a Slurm array or an OpenJD job whose tasks run their shares), or a queue to another machine.
 
 No task needs to know of the others: `--shard i/n` keeps the jobs whose keys fall to it, and `affetto batch merge` unites
 the stores afterwards.
 """
 
+import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
+from affetto.apps.batch.plan import PlannedJob
 from affetto.runtime.errors import UsageError
 from affetto.runtime.files import atomic_path
 
@@ -71,6 +74,20 @@ def openjd_template(manifest: Path, folder: Path, *, tasks: int, arguments: str 
         ],
     }  # fmt: skip
     return yaml.safe_dump(template, sort_keys=False, allow_unicode=True)
+
+
+def manifest_of(jobs: Iterable[PlannedJob]) -> str:
+    """The jobs as a JSONL manifest: inputs by their absolute paths, every seed written down, no id twice."""
+    seen: set[str | None] = {None}
+    lines = []
+    for job in jobs:
+        row = job.spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        row |= {"generator": job.spec.kind, "seed": job.seed}
+        if job.spec.id in seen:
+            row.pop("id", None)
+        seen.add(job.spec.id)
+        lines.append(json.dumps(row, ensure_ascii=False, sort_keys=True))
+    return "\n".join(lines) + "\n"
 
 
 def write_text(path: Path, text: str, *, overwrite: bool) -> Path:

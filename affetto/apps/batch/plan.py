@@ -102,7 +102,7 @@ def plan_batch(
         except AffettoError as error:
             errors.append(ManifestError(line=line, message=str(error)))
     if folder is not None:
-        errors += _leaving(jobs, folder)
+        errors += leaving(jobs, folder)
     if shard is not None:
         index, count = shard
         jobs = [job for job in jobs if job.shard_hash % count == index - 1]
@@ -117,7 +117,7 @@ def plan_batch(
     )
 
 
-def _leaving(jobs: Iterable[PlannedJob], folder: Path) -> Iterator[ManifestError]:
+def leaving(jobs: Iterable[PlannedJob], folder: Path) -> Iterator[ManifestError]:
     """An error for each job whose output lies behind a link that leads out of the folder."""
     real = folder.resolve()
     inside: dict[Path, bool] = {}

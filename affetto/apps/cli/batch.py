@@ -15,7 +15,7 @@ from affetto.runtime.errors import InvalidInputError, JobsFailedError, UsageErro
 if TYPE_CHECKING:
     from affetto.apps.batch.executor import Executor
     from affetto.apps.batch.manifest import ManifestError
-    from affetto.apps.batch.plan import BatchPlan
+    from affetto.apps.batch.plan import BatchPlan, PlannedJob
     from affetto.apps.batch.runner import RunReport
     from affetto.apps.batch.store import JobRow, JobStore
     from affetto.apps.batch.worker import JobEvent
@@ -185,29 +185,47 @@ def cancel(
 
 
 def export(
-    jobs: Jobs,
+    jobs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="JOBS", help="A manifest; for jsonl also a folder with a store.", show_default=False
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")],
     folder: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder of the outputs, as the farm sees it.")
-    ],
-    kind: Annotated[str, typer.Option("--to", metavar="slurm|openjd", help="For whom.")] = "slurm",
+        Path | None, typer.Option(metavar="DIR", help="The folder of the outputs, as the farm sees it.")
+    ] = None,
+    kind: Annotated[str, typer.Option("--to", metavar="slurm|openjd|jsonl", help="For whom.")] = "slurm",
     tasks: Annotated[int, typer.Option(help="Into how many tasks the jobs are divided.")] = 8,
     gpus: Annotated[int, typer.Option(min=0, max=16, help="GPUs of each Slurm task.")] = 0,
     arguments: Annotated[str, typer.Option(help="More options for each `batch run`.")] = "",
     overwrite: common.OverwriteOption = False,
     debug: common.DebugOption = False,
 ) -> None:
-    """Write a Slurm array script or an OpenJD template that runs the manifest in shares."""
-    from affetto.apps.batch.export import openjd_template, slurm_script, write_text
+    """Write a Slurm array script or an OpenJD template that runs the manifest in shares; or what still waits, as a manifest.
+
+    With --to jsonl JOBS may be the folder of a batch or of a studio (its --home): its jobs that are not done, their seeds and the
+    paths of their inputs, are written as a manifest for `batch run` elsewhere.
+    """
+    from affetto.apps.batch.export import manifest_of, openjd_template, slurm_script, write_text
     from affetto.apps.batch.manifest import read_manifest
 
-    read_manifest(jobs).checked()
-    if kind == "slurm":
-        text = slurm_script(jobs, folder, tasks=tasks, gpus=gpus, arguments=arguments)
-    elif kind == "openjd":
-        text = openjd_template(jobs, folder, tasks=tasks, arguments=arguments)
+    if kind not in ("slurm", "openjd", "jsonl"):
+        raise UsageError(f"unknown --to {kind!r}: use slurm, openjd or jsonl")
+    if jobs.is_dir() and kind != "jsonl":
+        raise UsageError(
+            f"{jobs}: is a folder: write its jobs with --to jsonl first, then export that manifest"
+        )
+    if kind == "jsonl":
+        text = manifest_of(_waiting(jobs) if jobs.is_dir() else _planned(jobs))
+    elif folder is None:
+        raise UsageError(f"--to {kind} needs --folder: the folder of the outputs, as the farm sees it")
     else:
-        raise UsageError(f"unknown --to {kind!r}: use slurm or openjd")
+        read_manifest(jobs).checked()
+        if kind == "slurm":
+            text = slurm_script(jobs, folder, tasks=tasks, gpus=gpus, arguments=arguments)
+        else:
+            text = openjd_template(jobs, folder, tasks=tasks, arguments=arguments)
     common.print_data(str(write_text(output, text, overwrite=overwrite)))
 
 
@@ -239,6 +257,25 @@ def schema(debug: common.DebugOption = False) -> None:
     from affetto.apps.batch.specs import manifest_schema
 
     common.print_json(manifest_schema())
+
+
+def _waiting(folder: Path) -> "list[PlannedJob]":
+    """The jobs of a batch or a studio that are not done."""
+    with _store(folder) as store:
+        waiting = [row.job for row in store.rows(("queued", "running", "failed", "dead"))]
+    if not waiting:
+        raise InvalidInputError(f"{folder}: no job waits there: all are done or cancelled")
+    return waiting
+
+
+def _planned(jobs: Path) -> "tuple[PlannedJob, ...]":
+    """The jobs of a manifest, expanded and with their seeds."""
+    from affetto.apps.batch.manifest import read_manifest
+    from affetto.apps.batch.plan import plan_batch
+
+    planned = plan_batch(read_manifest(jobs))
+    _refuse(jobs, planned.errors)
+    return planned.jobs
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -403,7 +440,7 @@ def _watch(jobs: Path, hot: Path, output: Path, devices: list[str], dtype: str, 
 
     from affetto.apps.batch.executor import LocalExecutor
     from affetto.apps.batch.manifest import read_template
-    from affetto.apps.batch.plan import plan_job
+    from affetto.apps.batch.plan import leaving, plan_job
     from affetto.apps.batch.runner import STORE_NAME, Runner, folder_lock, prepare, state_folder
     from affetto.apps.batch.store import JobStore
     from affetto.apps.batch.watching import HotFolder
@@ -423,7 +460,10 @@ def _watch(jobs: Path, hot: Path, output: Path, devices: list[str], dtype: str, 
             while not stop.cancelled:
                 try:
                     for spec in arrivals.arrived():
-                        store.add([plan_job(spec)])
+                        job = plan_job(spec)
+                        for problem in leaving([job], output):
+                            raise InvalidInputError(problem.message)
+                        store.add([job])
                         common.note(f"arrived: {spec.output}", quiet=quiet)
                 except AffettoError as error:
                     common.note(f"affetto: {error}")

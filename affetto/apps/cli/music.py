@@ -103,17 +103,14 @@ def music(
     outputs = output or []
     if not outputs:
         raise UsageError(f"nothing to make: name a file with -o ({' '.join(SUFFIXES)})")
-    if common.check_tier(tier, generator="music", weights=("muser", "muser-prior")) == "full":
-        raise UsageError(
-            "--tier full: MusER is reached from Python (docs/music-full.md): leave --tier away for the embedded composer"
-        )
+    tier = common.check_tier(tier, generator="music", weights=("muser", "muser-prior"))
     common.check_outputs(outputs, SUFFIXES, overwrite=overwrite)
     if infill is not None and like is None:
         raise UsageError("--infill needs the piece to fill in: give --like FILE.mid")
     sounds = [path for path in outputs if path.suffix.lower() == ".wav"]
     if stems and not sounds:
         raise UsageError("--stems are written beside a .wav: name one with -o")
-    work = _Work(
+    work = Work(
         emotion=emotion,
         options={
             "seconds": seconds,
@@ -138,7 +135,12 @@ def music(
         device=device,
         dtype=dtype,
     )
-    document = _compose(work, quiet=quiet)
+    if tier == "full":
+        from affetto.apps.cli.music_full import compose_full
+
+        document = compose_full(work, quiet=quiet)
+    else:
+        document = _compose(work, quiet=quiet)
     if json:
         common.print_json(document)
     else:
@@ -147,7 +149,7 @@ def music(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class Work:
     """What was asked for, checked as far as that goes without the models."""
 
     emotion: str | None
@@ -160,14 +162,15 @@ class _Work:
     dtype: str
 
 
-def _compose(work: _Work, *, quiet: bool) -> dict[str, Any]:
+def _compose(work: Work, *, quiet: bool) -> dict[str, Any]:
     """Do the work and describe what was made."""
     from affetto.conditioning.track import as_track
     from affetto.media.midi import look_at_midi
 
     track = as_track(work.emotion)  # before the models load
-    if work.options["like"] is not None:
-        look_at_midi(work.options["like"])
+    like = work.options["like"]
+    if like is not None and like.is_file():  # that it is missing is told after what else is wrong
+        look_at_midi(like)
     from affetto.generators.music.pipeline import MusicComposer
 
     def made(layout: "Layout") -> "tuple[MusicPiece, list[Path]]":
