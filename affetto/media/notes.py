@@ -2,23 +2,21 @@
 
 WAV: LIST-INFO ICMT (and ISFT, the program); FLAC: the Vorbis comment COMMENT; MP4, M4V and MOV: moov/udta/meta/ilst, the atom
 (c)cmt that ffmpeg and players show; PNG: tEXt or iTXt "Comment"; MIDI: a text event at the beginning of the first track; GLB:
-`asset.extras.comment`. The same file and text give the same bytes. Readers look at headers only, and at most at a mebibyte.
+`asset.extras.comment`; NPZ: the archive's comment, where it has room; USDA and WebVTT: a comment below the first line. The
+same file and text give the same bytes. Readers look at headers only, and at most at a mebibyte.
 """
 
 import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
+from affetto.media.mp4_notes import KEY, MAX_BYTES, MAX_PARTS, note_mp4, read_mp4
 from affetto.runtime.errors import InvalidInputError
 
-MAX_BYTES = 1 << 20
-_PIECE = 1 << 22  # of what is moved at once
-_KEY = "affetto"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 
 
 def write_note(path: Path, text: str) -> None:
@@ -31,7 +29,7 @@ def write_note(path: Path, text: str) -> None:
             _IN_PLACE[suffix](path, text)
         else:
             path.write_bytes(_WRITERS[suffix](path.read_bytes(), text))
-    except (struct.error, IndexError, KeyError, ValueError) as error:
+    except (struct.error, IndexError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
             f"{path}: no note can be written into it ({error}): write the file again"
         ) from error
@@ -53,7 +51,7 @@ def read_note(path: Path) -> str | None:
 
 
 def _note_wav(path: Path, text: str) -> None:
-    body = b"INFO" + _riff(b"ISFT", _KEY.encode() + b"\0") + _riff(b"ICMT", text.encode() + b"\0")
+    body = b"INFO" + _riff(b"ISFT", KEY.encode() + b"\0") + _riff(b"ICMT", text.encode() + b"\0")
     with path.open("r+b") as file:
         if file.read(4) != b"RIFF":
             raise ValueError("no WAV")
@@ -71,11 +69,13 @@ def _riff(kind: bytes, body: bytes) -> bytes:
 def _read_wav(path: Path) -> str | None:
     with path.open("rb") as file:
         file.seek(12)
-        while len(head := file.read(8)) == 8:
+        for _ in range(MAX_PARTS):
+            if len(head := file.read(8)) < 8:
+                break
             size = struct.unpack("<I", head[4:])[0]
             if head[:4] == b"LIST" and 4 < size <= 2 * MAX_BYTES:
                 found = dict(_riff_chunks(file.read(size)[4:]))
-                if found.get(b"ISFT", b"").startswith(_KEY.encode()) and b"ICMT" in found:
+                if found.get(b"ISFT", b"").startswith(KEY.encode()) and b"ICMT" in found:
                     return found[b"ICMT"].rstrip(b"\0").decode()
                 file.seek(size % 2, 1)
             else:
@@ -84,10 +84,13 @@ def _read_wav(path: Path) -> str | None:
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    while len(data) >= 8:
-        size = struct.unpack("<I", data[4:8])[0]
-        yield data[:4], data[8 : 8 + size]
-        data = data[8 + size + size % 2 :]
+    at = 0
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            return
+        size = struct.unpack_from("<I", data, at + 4)[0]
+        yield data[at : at + 4], data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
 
 
 # FLAC: metadata blocks before the frames; the comment is added to the block of comments that is there.
@@ -99,6 +102,8 @@ def _flac_blocks(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         raise ValueError("no FLAC")
     blocks, at, last = [], 4, False
     while not last:
+        if len(blocks) > MAX_PARTS:
+            raise ValueError("too many blocks")
         last, kind, size = (
             bool(data[at] & 0x80),
             data[at] & 0x7F,
@@ -123,8 +128,8 @@ def _flac_comments(block: bytes) -> tuple[bytes, list[bytes]]:
 
 def _note_flac(data: bytes, text: str) -> bytes:
     blocks, rest = _flac_blocks(data)
-    vendor, comments = next((_flac_comments(body) for kind, body in blocks if kind == 4), (_KEY.encode(), []))
-    comments = [*comments, f"SOFTWARE={_KEY}".encode(), b"COMMENT=" + text.encode()]
+    vendor, comments = next((_flac_comments(body) for kind, body in blocks if kind == 4), (KEY.encode(), []))
+    comments = [*comments, f"SOFTWARE={KEY}".encode(), b"COMMENT=" + text.encode()]
     packed = struct.pack("<I", len(vendor)) + vendor + struct.pack("<I", len(comments))
     packed += b"".join(struct.pack("<I", len(each)) + each for each in comments)
     kept = [blocks[0], (4, packed), *[block for block in blocks[1:] if block[0] != 4]]
@@ -146,122 +151,9 @@ def _read_flac(path: Path) -> str | None:
         blocks, _ = _flac_blocks(file.read(4 * MAX_BYTES))
     for kind, body in blocks:
         comments = _flac_comments(body)[1] if kind == 4 else []
-        if f"SOFTWARE={_KEY}".encode() in comments:
+        if f"SOFTWARE={KEY}".encode() in comments:
             return next((each[8:].decode() for each in comments if each.startswith(b"COMMENT=")), None)
     return None
-
-
-# MP4 and MOV: user data within the index; where the index lies before the media, the places it gives move along.
-
-
-def _box(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body) + 8) + kind + body
-
-
-def _mp4_boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Kind, start, first content byte and end of each box."""
-    while start + 8 <= stop:
-        size, kind, skip = struct.unpack_from(">I", data, start)[0], data[start + 4 : start + 8], 8
-        if size == 1:
-            size, skip = struct.unpack_from(">Q", data, start + 8)[0], 16
-        size = size or stop - start
-        if size < skip:
-            raise ValueError("a box is damaged")
-        yield kind, start, start + skip, min(start + size, stop)
-        start += size
-
-
-def _note_mp4(path: Path, text: str) -> None:
-    """The index with the note in place of the old one; media of any size stay where they are, or move along in pieces."""
-    with path.open("r+b") as file:
-        size = path.stat().st_size
-        places = {kind: (at, length) for kind, at, length in reversed([*_top_boxes(file, size)])}
-        if b"moov" not in places:
-            raise ValueError("no index")
-        start, length = places[b"moov"]
-        if length > 64 * MAX_BYTES or start + length > size:
-            raise ValueError("its index is damaged")
-        file.seek(start)
-        grown = _noted_index(file.read(length), text)
-        shift = len(grown) - length
-        if places.get(b"mdat", (0, 0))[0] > start:
-            grown = _moved(grown, shift)
-        _make_room(file, start + length, shift)
-        file.seek(start)
-        file.write(grown)
-
-
-def _noted_index(index: bytes, text: str) -> bytes:
-    handler = _box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
-    items = b"".join(
-        _box(kind, _box(b"data", struct.pack(">II", 1, 0) + value.encode()))
-        for kind, value in ((b"\xa9too", _KEY), (b"\xa9cmt", text))
-    )
-    meta = _box(b"udta", _box(b"meta", bytes(4) + handler + _box(b"ilst", items)))
-    _, _, inner, end = next(_mp4_boxes(index, 0, len(index)))
-    kept = b"".join(index[a:d] for kind, a, _, d in _mp4_boxes(index, inner, end) if kind != b"udta")
-    return _box(b"moov", kept + meta)
-
-
-def _top_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and length of each outermost box; the first of a kind counts."""
-    at = 0
-    while at + 8 <= size:
-        file.seek(at)
-        head = file.read(16)
-        length = struct.unpack(">I", head[:4])[0]
-        length = struct.unpack(">Q", head[8:16])[0] if length == 1 else length or size - at
-        if length < 8:
-            raise ValueError("a box is damaged")
-        yield head[4:8], at, length
-        at += length
-
-
-def _make_room(file: BinaryIO, start: int, shift: int) -> None:
-    """Move all from `start` on by `shift` bytes, the last piece first (backwards: the first)."""
-    end = file.seek(0, 2)
-    pieces = range(start, end, _PIECE)
-    for at in reversed(pieces) if shift > 0 else pieces:
-        file.seek(at)
-        piece = file.read(min(_PIECE, end - at))
-        file.seek(at + shift)
-        file.write(piece)
-    file.truncate(end + shift)
-
-
-def _moved(index: bytes, shift: int) -> bytes:
-    """An index whose chunk offsets are `shift` bytes further."""
-    moved, waiting = bytearray(index), [(0, len(index))]
-    while waiting:
-        for kind, _, inner, end in _mp4_boxes(index, *waiting.pop()):
-            if kind in _CONTAINERS:
-                waiting.append((inner, end))
-            elif kind in (b"stco", b"co64"):
-                size = "I" if kind == b"stco" else "Q"
-                count = struct.unpack_from(">I", index, inner + 4)[0]
-                places = struct.unpack_from(f">{count}{size}", index, inner + 8)
-                struct.pack_into(f">{count}{size}", moved, inner + 8, *(place + shift for place in places))
-    return bytes(moved)
-
-
-def _read_mp4(path: Path) -> str | None:
-    with path.open("rb") as file:
-        for kind, at, length in _top_boxes(file, path.stat().st_size):
-            if kind == b"moov" and length <= 64 * MAX_BYTES:
-                file.seek(at)
-                return _mp4_comment(file.read(length))
-    return None
-
-
-def _mp4_comment(index: bytes) -> str | None:
-    place = (8, len(index))
-    for wanted, skip in ((b"udta", 0), (b"meta", 4), (b"ilst", 0)):
-        found = next((box for box in _mp4_boxes(index, *place) if box[0] == wanted), None)
-        if found is None:
-            return None
-        place = (found[2] + skip, found[3])
-    items = {kind: index[inner + 16 : end] for kind, _, inner, end in _mp4_boxes(index, *place)}
-    return items[b"\xa9cmt"].decode() if items.get(b"\xa9too") == _KEY.encode() else None
 
 
 # PNG: chunks after the header.
@@ -277,7 +169,7 @@ def _note_png(data: bytes, text: str) -> bytes:
     comment = _png_chunk(b"iTXt", b"Comment\0\0\0\0\0" + text.encode())
     if text.isascii():
         comment = _png_chunk(b"tEXt", b"Comment\0" + text.encode())
-    return data[:33] + _png_chunk(b"tEXt", b"Software\0" + _KEY.encode()) + comment + data[33:]
+    return data[:33] + _png_chunk(b"tEXt", b"Software\0" + KEY.encode()) + comment + data[33:]
 
 
 def _read_png(path: Path) -> str | None:
@@ -285,7 +177,9 @@ def _read_png(path: Path) -> str | None:
     with path.open("rb") as file:
         if file.read(8) != _PNG:
             return None
-        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+        for _ in range(MAX_PARTS):
+            if len(head := file.read(8)) < 8 or head[4:] == b"IDAT":
+                break
             size = struct.unpack(">I", head[:4])[0]
             if head[4:] in (b"tEXt", b"iTXt") and size <= MAX_BYTES:
                 key, _, value = file.read(size).partition(b"\0")
@@ -293,7 +187,7 @@ def _read_png(path: Path) -> str | None:
                 file.seek(4, 1)
             else:
                 file.seek(size + 4, 1)
-    ours = found.get(b"Software") == _KEY.encode()
+    ours = found.get(b"Software") == KEY.encode()
     return found[b"Comment"].decode() if ours and b"Comment" in found else None
 
 
@@ -304,7 +198,7 @@ def _note_midi(data: bytes, text: str) -> bytes:
     at = 8 + struct.unpack_from(">I", data, 4)[0]
     if data[:4] != b"MThd" or data[at : at + 4] != b"MTrk":
         raise ValueError("no MIDI")
-    body = f"{_KEY} {text}".encode()
+    body = f"{KEY} {text}".encode()
     event = b"\0\xff\x01" + _variable(len(body)) + body
     size = struct.unpack_from(">I", data, at + 4)[0] + len(event)
     return data[: at + 4] + struct.pack(">I", size) + event + data[at + 8 :]
@@ -329,7 +223,7 @@ def _read_midi(path: Path) -> str | None:
         if data[at - 1] < 0x80:
             break
     told = data[at : at + size].decode()
-    return told.removeprefix(f"{_KEY} ") if told.startswith(f"{_KEY} ") else None
+    return told.removeprefix(f"{KEY} ") if told.startswith(f"{KEY} ") else None
 
 
 # GLB: the JSON chunk.
@@ -350,7 +244,7 @@ def _note_glb(data: bytes, text: str) -> bytes:
     asset = document["asset"]
     if not isinstance(asset, dict):
         raise ValueError("no asset")
-    asset["extras"] = {"software": _KEY, "comment": text}
+    asset["extras"] = {"software": KEY, "comment": text}
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     body += b" " * (-len(body) % 4)
     head = struct.pack("<IIIII", 0x46546C67, 2, 20 + len(body) + len(rest), len(body), 0x4E4F534A)
@@ -363,21 +257,73 @@ def _read_glb(path: Path) -> str | None:
         document, _ = _glb_parts(head + file.read(min(struct.unpack_from("<I", head, 12)[0], 64 * MAX_BYTES)))
     asset = document.get("asset")
     extras = asset.get("extras") if isinstance(asset, dict) else None
-    if not isinstance(extras, dict) or extras.get("software") != _KEY:
+    if not isinstance(extras, dict) or extras.get("software") != KEY:
         return None
     return extras["comment"] if isinstance(extras.get("comment"), str) else None
 
 
+# NPZ: the comment at the end of the archive.
+
+
+def _note_npz(path: Path, text: str) -> None:
+    body = f"{KEY} {text}".encode()
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no archive")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = body if len(body) < 1 << 16 else b""  # a longer one has no room
+
+
+def _read_npz(path: Path) -> str | None:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - 22 - (1 << 16), 0))
+        _, found, end = file.read().rpartition(b"PK\5\6")
+    comment = end[18:].decode() if found else ""
+    return comment.removeprefix(f"{KEY} ") if comment.startswith(f"{KEY} ") else None
+
+
+# USDA and WebVTT: lines of text.
+
+
+def _note_usda(data: bytes, text: str) -> bytes:
+    first, _, rest = data.partition(b"\n")
+    if not first.startswith(b"#usda "):
+        raise ValueError("no USDA")
+    return first + f"\n# {KEY} {_in_a_line(text)}\n".encode() + rest
+
+
+def _note_vtt(data: bytes, text: str) -> bytes:
+    first, _, rest = data.partition(b"\n")
+    if not first.startswith(b"WEBVTT"):
+        raise ValueError("no WebVTT")
+    told = _in_a_line(text).replace("-->", "--\\u003e")  # which would begin a cue
+    return first + f"\n\nNOTE {KEY} {told}\n".encode() + rest
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def _read_line(path: Path) -> str | None:
+    with path.open("rb") as file:
+        kind, lines = file.readline(64), [file.readline(2 * MAX_BYTES) for _ in range(2)]
+    starts = {b"#usda ": f"# {KEY} ", b"WEBVTT": f"NOTE {KEY} "}
+    start = next((start for magic, start in starts.items() if kind.startswith(magic)), None)
+    texts = [line.decode().rstrip("\n") for line in lines]
+    return next((each.removeprefix(start) for each in texts if start and each.startswith(start)), None)
+
+
 _IN_PLACE: Mapping[str, Callable[[Path, str], None]] = {
-    ".wav": _note_wav, ".mp4": _note_mp4, ".m4v": _note_mp4, ".mov": _note_mp4,
+    ".wav": _note_wav, ".mp4": note_mp4, ".m4v": note_mp4, ".mov": note_mp4, ".npz": _note_npz,
 }  # fmt: skip
 """Writers of what may be too large for memory."""
 _WRITERS: Mapping[str, Callable[[bytes, str], bytes]] = {
     ".flac": _note_flac, ".png": _note_png, ".mid": _note_midi, ".midi": _note_midi, ".glb": _note_glb,
+    ".usda": _note_usda, ".vtt": _note_vtt,
 }  # fmt: skip
 _READERS: Mapping[str, Callable[[Path], str | None]] = {
-    ".wav": _read_wav, ".flac": _read_flac, ".mp4": _read_mp4, ".m4v": _read_mp4, ".mov": _read_mp4, ".png": _read_png,
-    ".mid": _read_midi, ".midi": _read_midi, ".glb": _read_glb,
+    ".wav": _read_wav, ".flac": _read_flac, ".mp4": read_mp4, ".m4v": read_mp4, ".mov": read_mp4, ".png": _read_png,
+    ".mid": _read_midi, ".midi": _read_midi, ".glb": _read_glb, ".npz": _read_npz, ".usda": _read_line, ".vtt": _read_line,
 }  # fmt: skip
 NOTED = tuple(_READERS)
 """Suffixes of the files that take a note."""

@@ -1,5 +1,6 @@
 """A note within a media file: it comes back, players show it, and nothing else of the file changes."""
 
+import json
 import struct
 
 import av
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from affetto.head.model import HeadModel
+from affetto.media.animation.curve_files import read_npz, write_npz
+from affetto.media.animation.curves import FaceCurves
 from affetto.media.animation.gltf import write_glb
 from affetto.media.audio import Audio, load_audio, save_audio
 from affetto.media.image import load_image, save_png
@@ -50,12 +53,25 @@ def notes(path):
     save_midi(path, Score(notes=rows, tracks=(TrackInfo(name="piano"),)))
 
 
+def curves(path):
+    write_npz(path, FaceCurves.neutral(3, 25.0))
+
+
+def layer(path):
+    path.write_text('#usda 1.0\n(\n    defaultPrim = "Face"\n)\n\ndef Xform "Face"\n{\n}\n')
+
+
+def cues(path):
+    path.write_text("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nHello\n")
+
+
 def head(path):
     write_glb(path, HeadModel.load().mesh, None, normals=False)
 
 
 MAKERS = {
     "a.wav": sound, "a.flac": sound, "a.png": picture, "a.mp4": video, "a.mov": clear_video, "a.mid": notes, "a.glb": head,
+    "a.npz": curves, "a.usda": layer, "a.vtt": cues,
 }  # fmt: skip
 
 
@@ -71,6 +87,9 @@ CONTENT = {
     "a.mov": film,
     "a.mid": lambda path: load_midi(path).notes.tobytes(),
     "a.glb": lambda path: pygltflib.GLTF2().load(str(path)).binary_blob(),
+    "a.npz": lambda path: read_npz(path).weights.tobytes(),
+    "a.usda": lambda path: path.read_text().rpartition("(\n    default")[2],
+    "a.vtt": lambda path: path.read_text().rpartition("00:00:00")[2],
 }  # fmt: skip
 
 
@@ -87,7 +106,7 @@ def test_a_note_comes_back_and_what_the_file_holds_stays(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
 def test_films_larger_than_a_piece_take_notes_that_grow_and_shrink(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("affetto.media.notes._PIECE", 700)
+    monkeypatch.setattr("affetto.media.mp4_notes._PIECE", 700)
     path = tmp_path / name
     MAKERS[name](path)
     before = CONTENT[name](path)
@@ -137,7 +156,7 @@ def test_a_file_of_another_kind_takes_no_note_and_has_none(tmp_path, name):
 def noted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("noted")
     found = {}
-    for name in ("a.wav", "a.flac", "a.png", "a.mp4", "a.mid"):
+    for name in ("a.wav", "a.flac", "a.png", "a.mp4", "a.mid", "a.npz", "a.usda", "a.vtt"):
         MAKERS[name](folder / name)
         write_note(folder / name, TEXT)
         found[name] = (folder / name).read_bytes()
@@ -157,6 +176,24 @@ def test_damaged_files_have_a_note_or_none_and_nothing_else_happens(noted, tmp_p
     path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     found = read_note(path)
     assert found is None or isinstance(found, str)
+
+
+def test_usd_and_subtitles_with_notes_are_read_as_before(tmp_path):
+    usd = pytest.importorskip("pxr.Usd")
+    for name in ("a.usda", "a.vtt"):
+        MAKERS[name](tmp_path / name)
+        write_note(tmp_path / name, '{"words":"a --> b\\n"}')
+    stage = usd.Stage.Open(str(tmp_path / "a.usda"))
+    assert stage.GetDefaultPrim().GetName() == "Face"
+    assert json.loads(read_note(tmp_path / "a.vtt")) == {"words": "a --> b\n"}
+    assert (tmp_path / "a.vtt").read_text().count("-->") == 1
+
+
+def test_a_note_that_an_archive_has_no_room_for_is_left_out(tmp_path):
+    curves(tmp_path / "a.npz")
+    write_note(tmp_path / "a.npz", "x" * 70_000)
+    assert read_note(tmp_path / "a.npz") is None
+    assert len(read_npz(tmp_path / "a.npz").weights) == 3
 
 
 def test_a_box_that_claims_four_gigabytes_is_not_read(tmp_path):

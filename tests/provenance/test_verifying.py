@@ -33,15 +33,12 @@ def make_some(folder):
     written = [animation.save(folder / f"face{suffix}") for suffix in (".csv", ".json", ".npz", ".glb")]
     save_pictures(folder / "frame_%02d.png", [picture(192)] * 2, origin_of(None), overwrite=False)
     written += [folder / "frame_00.png", folder / "frame_01.png"]
-    for name in (
-        "subtitles.srt",
-        "subtitles.vtt",
-        "timeline.otio",
-        "timeline.edl",
-        "emotion.usda",
-        "recipe.json",
-    ):
-        (folder / name).write_text('{"affetto": "0.1.0"}\n')
+    texts = {
+        "subtitles.srt": "1\n", "subtitles.vtt": "WEBVTT\n\n", "timeline.otio": "{}\n", "timeline.edl": "TITLE: a\n",
+        "emotion.usda": "#usda 1.0\n", "recipe.json": '{"affetto": "0.1.0"}\n',
+    }  # fmt: skip
+    for name, text in texts.items():
+        (folder / name).write_text(text)
         written.append(seal(folder / name, SCENE))
     planned = plan_job(
         JOB.validate_python({"generator": "music", "emotion": "calm", "seconds": 2.0, "output": "a.mid"})
@@ -74,7 +71,15 @@ def test_with_signing_off_files_say_what_made_them_and_no_manifest_lies_beside(t
     assert not list(out.glob("*.c2pa"))
     verdicts = {path.name: verify_file(path) for path in written}
     assert {name for name, verdict in verdicts.items() if verdict.made} == {"frame_00.png", "frame_01.png"}
-    said = {"a.mid", "a.mid.recipe.json", "face.glb", "recipe.json"}
+    said = {
+        "a.mid",
+        "a.mid.recipe.json",
+        "face.glb",
+        "face.npz",
+        "recipe.json",
+        "emotion.usda",
+        "subtitles.vtt",
+    }
     assert said <= {name for name, verdict in verdicts.items() if verdict.says_so}
     assert not verdicts["face.csv"].says_so
 
