@@ -12,7 +12,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -27,8 +27,13 @@ from affetto.conditioning.track import MAX_KEYFRAMES, EmotionTrack
 from affetto.generators.portrait.full.prepare_videos import COLUMNS, _write_index
 from affetto.media.animation import curve_files
 from affetto.media.animation.files import load_curves
+from affetto.media.audio import load_audio
 from affetto.media.cells import cell_of, text_of
+from affetto.media.image import load_image
 from affetto.media.mesh import load_mesh
+from affetto.media.midi import load_midi
+from affetto.media.notes import read_note
+from affetto.media.video import probe_video
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
 from affetto.weights.tensors import read_checkpoint
@@ -267,3 +272,29 @@ def test_a_mesh_takes_no_part_from_outside_its_folder(tmp_path, uri):
     (folder / "a.gltf").write_text(json.dumps(document))
     with pytest.raises(InvalidInputError, match="is not beside it"):
         load_mesh(folder / "a.gltf")
+
+
+# Files of nothing but empty parts: a reader that walks through all of them is kept busy for as long as the file is large.
+
+PARTS = 400_000
+EMPTY = {
+    "a.wav": b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * PARTS,
+    "list.wav": b"RIFF\0\0\0\0WAVELIST" + struct.pack("<I", 8 * 250_000 + 4) + b"INFO" + b"junk\0\0\0\0" * 250_000,
+    "a.png": b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0juNk\0\0\0\0" * PARTS,
+    "a.flac": b"fLaC" + b"\x04\0\0\0" * PARTS,
+    "a.mp4": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + b"\0\0\0\x08free" * PARTS,
+    "a.mid": b"MThd\0\0\0\6\0\1\0\1\1\xe0" + b"MTrk\0\0\0\0" * PARTS,
+    "a.glb": b"glTF" + struct.pack("<II", 2, 12 + 8 * PARTS) + b"\0\0\0\0JUNK" * PARTS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_file_of_empty_parts_keeps_no_reader_busy(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(EMPTY[name])
+    readers = {".wav": load_audio, ".flac": load_audio, ".png": load_image, ".mp4": probe_video, ".mid": load_midi, ".glb": load_mesh}  # fmt: skip
+    began = time.process_time()
+    assert read_note(path) is None
+    with suppress(InvalidInputError):  # an empty score is read
+        readers[path.suffix](path)
+    assert time.process_time() - began < 1.0

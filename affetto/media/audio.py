@@ -25,6 +25,7 @@ MAX_SECONDS = 3600.0
 LONG_SECONDS = 60.0  # sounds that last longer are kept on disk, see `Shelf`
 MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 4_000, 192_000
+_MOST_CHUNKS = 10_000  # before the sound of a WAV file; a file of nothing but empty ones keeps a reader busy
 SILENCE_PEAK = 1e-4  # -80 dB of full scale
 
 
@@ -162,7 +163,9 @@ def _check_whole(info: AudioInfo, head: bytes, size: int) -> None:
     order = "little" if head[:4] == b"RIFF" else "big"
     with info.path.open("rb") as file:
         file.seek(12)
-        while len(chunk := file.read(8)) == 8:
+        for _ in range(_MOST_CHUNKS):
+            if len(chunk := file.read(8)) < 8:
+                return
             length = int.from_bytes(chunk[4:], order)
             if chunk[:4] == b"data":
                 held = size - file.tell()
