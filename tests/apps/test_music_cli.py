@@ -1,8 +1,12 @@
 import json
 
+import numpy as np
 import pytest
+import torch
 
+from affetto.generators.music.full.muser_weights import MuserIds, MuserWeights
 from affetto.media.midi import load_midi
+from tests.generators.music.full.small import tiny, tiny_prior
 
 
 def test_one_call_writes_a_piece_of_the_length_asked(affetto, tmp_path):
@@ -84,3 +88,38 @@ def test_a_broken_midi_file_is_code_3(affetto, tmp_path, content):
     assert outcome.code == 3, outcome.err
     assert "bad.mid" in outcome.err
     assert not (tmp_path / "a.mid").exists()
+
+
+def test_the_full_tier_composes_with_muser_and_tells_its_sections(affetto, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("AFFETTO_HOME", str(home))
+    (home / "weights").mkdir(parents=True)
+    network = tiny()
+    with torch.no_grad():  # an untrained network that writes notes
+        network.predict_type.bias.copy_(torch.tensor([-3.0, 0.0, 0.0, 1.0]))
+    muser = MuserWeights(network=network, ids=MuserIds(), prior=tiny_prior(), compact=np.arange(20) + 2)
+    muser.save(home / "weights" / "muser.safetensors")
+    told = affetto(
+        "music", "--tier", "full", "-e", "0:sad; 8:happy", "--bars", "6", "-o", tmp_path / "a.mid", "--json"
+    )
+    assert told.code == 0, told.err
+    piece = json.loads(told.out)
+    assert piece["bars"] == 6
+    assert piece["notes"] == len(load_midi(tmp_path / "a.mid").notes) > 0
+    assert {section["quadrant"] for section in piece["sections"]} <= {1, 2, 3, 4}
+    for refused in (
+        ["-o", tmp_path / "a.png"],
+        ["-o", tmp_path / "b.wav", "--stems"],
+        ["-o", tmp_path / "b.mid", "--key", "C"],
+    ):
+        outcome = affetto("music", "--tier", "full", *refused)
+        assert outcome.code == 2
+        assert len(outcome.lines) == 1
+    assert not (tmp_path / "b.mid").exists()
+
+
+def test_the_full_tier_without_weights_says_how_to_get_them(affetto, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFETTO_HOME", str(tmp_path / "home"))
+    outcome = affetto("music", "--tier", "full", "-o", tmp_path / "a.mid")
+    assert outcome.code == 4
+    assert "affetto weights pull muser" in outcome.err

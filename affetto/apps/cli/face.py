@@ -186,6 +186,7 @@ def _animate(work: _Work, *, quiet: bool) -> dict[str, Any]:
         with common.progress(quiet=quiet) as callback:
             animation = animator(speech, track, callback_on_step_end=callback, **work.options)
             told = {**work.options, "identity": _listed(work.options["identity"]), "size": saving["size"]}
+            told["tier"] = None if work.model == "embedded" else "full"
             with common.recorded("face", audio=work.audio, emotion=str(track), **told):
                 for path in work.outputs:
                     animation.save(path, progress=callback, **saving)

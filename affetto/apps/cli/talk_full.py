@@ -55,8 +55,12 @@ def perform_full(work: "Work", *, preset: str, quiet: bool) -> dict[str, Any]:
             options=options,
             callback_on_step_end=callback,
         )
-        for path in work.outputs:
-            video.save(path, overwrite=work.overwrite, progress=callback)
+        files = {name: getattr(work, name) for name in ("portrait", "audio", "landmarks")}
+        with common.recorded(
+            "talk", emotion=str(track), face=work.face, tier="full", preset=preset, **files, **work.options
+        ):
+            for path in work.outputs:
+                video.save(path, overwrite=work.overwrite, progress=callback)
     report = video.report()
     return {
         "portrait": str(work.portrait),

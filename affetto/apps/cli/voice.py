@@ -169,6 +169,7 @@ def _convert(work: _Work, *, quiet: bool, overwrite: bool) -> dict[str, Any]:
         with common.progress(quiet=quiet) as callback:
             conversion = converter(speech, track, callback_on_step_end=callback, **work.options)
         told = {"text": work.words, "language": work.language if work.words else None, **work.options}
+        told["tier"] = None if work.model == "embedded" else "full"
         with common.recorded("voice", audio=work.audio, emotion=str(track), **told):
             written = [conversion.save(work.output, overwrite=again)]
             if work.time_map is not None:

@@ -58,8 +58,8 @@ class MuserPiece:
         """How long the piece lasts, its last bar included."""
         return float(self.score.seconds_of(4.0 * len(self.words.bar_steps)))
 
-    def save(self, path: str | Path, *, rate: int = 44_100) -> Path:
-        """Write a .mid file or, played by the built-in piano, a .wav file."""
+    def save(self, path: str | Path, *, rate: int = 44_100, soundfont: str | Path | None = None) -> Path:
+        """Write a .mid file, or a .wav file played by the built-in piano, or by fluidsynth with a soundfont."""
         path = Path(path)
         origin = Origin(generator="music")
         if path.suffix.lower() in (".mid", ".midi"):
@@ -68,7 +68,7 @@ class MuserPiece:
         elif path.suffix.lower() == ".wav":
             from affetto.generators.music.synth import render  # instruments are heavy and often not wanted
 
-            save_marked_audio(path, render(self.score, rate=rate), origin)
+            save_marked_audio(path, render(self.score, rate=rate, soundfont=soundfont), origin)
         else:
             raise UsageError(f"{path}: music is written as .mid or .wav: change the suffix")
         return path
