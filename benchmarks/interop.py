@@ -82,9 +82,8 @@ def faces(folder: Path, seconds: float, fps: float) -> Iterator[Found]:
     yield Found(file="face.glb", reader="trimesh", what="meshes", found=len(whole.geometry), wanted=len(document.meshes))  # pyright: ignore[reportAttributeAccessIssue]  # fmt: skip
     names = {name for mesh in document.meshes for name in (mesh.extras or {}).get("targetNames", [])}
     yield Found(file="face.glb", reader="pygltflib", what="jawOpen among the shapes", found=str("jawOpen" in names), wanted="True")  # fmt: skip
-    times = [
-        document.accessors[sampler.input].max[0] for each in document.animations for sampler in each.samplers
-    ]
+    inputs = [sampler.input for each in document.animations for sampler in each.samplers]
+    times = [(document.accessors[index].max or [0.0])[0] for index in inputs if index is not None]
     yield Found(file="face.glb", reader="pygltflib", what="seconds of animation", found=max(times), wanted=seconds, within=1.5 / fps)  # fmt: skip
     with (folder / "face.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -99,7 +98,7 @@ def courses(folder: Path, seconds: float, fps: float) -> Iterator[Found]:
     """The emotion as USD attributes and as a table: the same values."""
     from pxr import Usd
 
-    stage = Usd.Stage.Open(str(folder / "emotion.usda"))
+    stage = Usd.Stage.Open(str(folder / "emotion.usda"))  # pyright: ignore[reportAttributeAccessIssue]
     valence = next(
         prim.GetAttribute("affetto:valence")
         for prim in stage.Traverse()
