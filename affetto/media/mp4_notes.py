@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_BYTES = 1 << 20  # of a note
-MAX_PARTS = 10_000  # of a file: media have dozens, and a file of nothing but empty ones is made to keep a reader busy
+MAX_PARTS = 10_000  # of a file: one of nothing but empty parts is made to keep a reader busy
 KEY = "affetto"
 _PIECE = 1 << 22  # of what is moved at once
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
