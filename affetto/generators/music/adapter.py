@@ -39,16 +39,18 @@ def music_vad(
     """Where the track lies on the music chart at `times` (seconds); neutral, or intensity 0, is exactly the origin.
 
     A name is no point: which spot of its region (a surprise may be glad or alarmed) is drawn once for each piece from
-    the chart's spread, in proportion to the intensity. Points given as numbers are kept.
+    the chart's spread, in proportion to the intensity. Points given as numbers are kept. Half of an emotion lies half-way to
+    its place on this chart: the way on the lexical chart would lead past other emotions (half happy is nearly tender).
     """
     batch = as_track(track).for_modality("music").sample(np.asarray(times, np.float64))
     zero = transport(np.zeros((1, 3)), "lexical", "music")
-    moved = transport(batch.effective_vad.astype(np.float64), "lexical", "music") - zero
+    full = transport(batch.vad.astype(np.float64), "lexical", "music") - zero
+    moved = batch.intensity.astype(np.float64) * full
     here = np.abs(batch.effective_vad).max(axis=1, keepdims=True) > 0
     if not batch.names:
         return np.where(here, np.clip(moved, -1, 1), 0.0)
     chart = CHARTS["music"]
-    spread = chart.posterior(moved + zero)[:, :-1] @ chart.sd
+    spread = chart.posterior(full + zero)[:, :-1] @ chart.sd
     drawn = np.random.default_rng([seed, 2]).standard_normal(3).clip(-1.5, 1.5)
     named = 1.0 - batch.mixture[:, [batch.names.index("neutral")]] if "neutral" in batch.names else 1.0
     strength = np.clip(batch.intensity.astype(np.float64), 0, 1) * named

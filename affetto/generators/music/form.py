@@ -32,11 +32,16 @@ Feeling = str | Emotion | EmotionTrack | None
 _PHRASE = 4
 _FORMS = {1: "A", 2: "AA", 3: "ABA", 4: "AABA", 5: "AABCA", 6: "AABBCA", 7: "AABACCA"}
 _BLOCKS = ("AABA", "CCDA", "EEBA")
-_MINOR_BELOW, _MAJOR_ABOVE = 3.6, 4.2  # mean level of the mode fader over two bars
+_ALL_MINOR, _ALL_MAJOR = 2.9, 3.8
+"""Mean level of the mode fader over two bars at which they are surely in either mode; between, a share is in minor."""
+
 _PROGRESSIONS = 96  # drawn for each phrase
 _STRICT = 2.0  # how soon those are left behind that miss the valence asked for
 _STILL = 0.3  # cost of a bar on the chord of the one before, in units of valence
 _VALENCE_OF_LEVEL = 0.5  # of the formula, before it saturates, for a level of the mode fader
+_DARKNESS_OF_LEVEL = (
+    0.65  # below the middle: over eight seconds minor chords sound less dark than each by itself
+)
 _OTHERS = 0.2  # what length, density and register add to the valence of usual bars
 _REACH = (-2.2, 2.2)  # what mode and clarity can add
 _SAME_MODE = 1.0  # levels of the mode fader within which a section may bring its chords back
@@ -210,7 +215,7 @@ def plan_piece(request: MusicRequest, harmony: HarmonyModel) -> MusicPlan:
     letters = section_letters(len(lengths))
     starts = np.concatenate([[0], np.cumsum(lengths)])
     mode_level = levels[:, FADERS.index("mode")]
-    modes = _modes(mode_level, starts, fixed_mode)
+    modes = _modes(mode_level, starts, fixed_mode, seed=request.seed)
     bars: list[BarPlan] = []
     first_of: dict[str, int] = {}
     returns: dict[str, int] = {}
@@ -273,18 +278,22 @@ def _phrase_ending(ending: str, *, final: bool, half: bool) -> str:
     return "half" if half else "open"
 
 
-def _modes(level: Float[np.ndarray, "bar"], starts: np.ndarray, fixed: str | None) -> list[str]:
-    """The mode of each bar, from how major two bars at a time should be; it changes only when that is clear."""
+def _modes(level: Float[np.ndarray, "bar"], starts: np.ndarray, fixed: str | None, *, seed: int) -> list[str]:
+    """The mode of each bar, two bars at a time: of what is only a little dark a share is in the relative minor.
+
+    What one pair of bars has too much of either mode is made good by the next; the seed says who begins.
+    """
     modes: list[str] = []
+    owed = float(np.random.default_rng([seed, 4]).uniform(-0.5, 0.5))
     for a, b in itertools.pairwise(starts.tolist()):
         for at in range(a, b, 2):
             until = min(at + 2, b) if b - at != 3 else b
             if len(modes) >= until:
                 continue
-            mean = float(level[at:until].mean())
-            current = modes[-1] if modes else "major"
-            wanted = "minor" if mean < _MINOR_BELOW else "major" if mean > _MAJOR_ABOVE else current
-            modes += [fixed or wanted] * (until - at)
+            dark = float(np.clip((_ALL_MAJOR - level[at:until].mean()) / (_ALL_MAJOR - _ALL_MINOR), 0.0, 1.0))
+            minor = dark >= 1.0 or (dark > 0.0 and owed + dark >= 0.5)
+            owed = 0.0 if dark in (0.0, 1.0) else owed + dark - float(minor)
+            modes += [fixed or ("minor" if minor else "major")] * (until - at)
     return modes
 
 
@@ -337,7 +346,9 @@ def _chosen(
 
 def valence_at(level: Float[np.ndarray, "*bar"]) -> Float64[np.ndarray, "*bar"]:
     """What mode and clarity should add to the valence of bars (`mode_valence`) at a level of the mode fader."""
-    return np.asarray(np.clip((level - 4.0) * _VALENCE_OF_LEVEL - _OTHERS, *_REACH), np.float64)
+    away = np.asarray(level, np.float64) - 4.0
+    steep = np.where(away < 0, _DARKNESS_OF_LEVEL, _VALENCE_OF_LEVEL)
+    return np.asarray(np.clip(away * steep - _OTHERS, *_REACH), np.float64)
 
 
 def _return(

@@ -157,3 +157,24 @@ def test_a_plan_can_be_edited() -> None:
     assert [bar.chords for bar in other.bars[:2]] == [("C_M",) * 4, ("F_M", "F_M", "G_7", "G_7")]
     with pytest.raises(UsageError, match="no chord is called"):
         plan.with_chords(["H_M"])
+
+
+@pytest.mark.parametrize("name", ["happy", "sad", "disgusted", "calm"])
+def test_half_of_an_emotion_lies_half_way_to_its_place(name: str) -> None:
+    times = np.zeros(1)
+    full = music_vad(name, times, seed=5)
+    assert np.abs(full).max() > 0.3
+    assert music_vad(f"{name}@0.5", times, seed=5) == pytest.approx(0.5 * full, abs=1e-6)
+    assert not music_vad(f"{name}@0", times, seed=5).any()
+
+
+def test_of_what_is_a_little_dark_a_share_is_in_the_relative_minor() -> None:
+    def minor(valence: float) -> float:
+        plans = [
+            plan_piece(MusicRequest(emotion=f"vad({valence},0,0)", bars=8, seed=seed), small_harmony())
+            for seed in range(16)
+        ]
+        return float(np.mean([[bar.mode == "minor" for bar in plan.bars] for plan in plans]))
+
+    found = [minor(valence) for valence in (0.0, -0.1, -0.15, -0.2, -0.5)]
+    assert found == pytest.approx([0.0, 0.29, 0.56, 0.86, 1.0], abs=0.1)
