@@ -21,10 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affetto.apps.batch.manifest import read_manifest
+from affetto.conditioning.calibration import Calibration
 from affetto.conditioning.formats import emotionml, load_track, reading
 from affetto.conditioning.formats.table import write as table_of
 from affetto.conditioning.track import MAX_KEYFRAMES, EmotionTrack
 from affetto.generators.portrait.full.prepare_videos import COLUMNS, _write_index
+from affetto.generators.portrait.landmark_files import read_landmarks
+from affetto.generators.voice.time_map import TimeMap
+from affetto.head.transfer import load_landmarks
 from affetto.media.animation import curve_files
 from affetto.media.animation.files import load_curves
 from affetto.media.audio import load_audio
@@ -129,7 +133,11 @@ def test_a_track_of_too_many_keyframes_is_refused_as_soon_as_they_are_too_many(t
 
 
 def test_deep_json_is_refused_in_one_line(tmp_path):
-    for name, load in (("a.json", load_track), ("b.json", load_curves)):
+    readers = {
+        "a.json": load_track, "b.json": load_curves, "c.json": Calibration.load, "d.json": TimeMap.load,
+        "e.json": load_landmarks, "f.json": lambda path: read_landmarks(path, (100, 100)),
+    }  # fmt: skip
+    for name, load in readers.items():
         path = tmp_path / name
         path.write_text("[" * 200_000)
         with costing(2.0, 50), pytest.raises(InvalidInputError, match=name) as refusal:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from affetto.conditioning.emotion import MAX_INTENSITY, Emotion
 from affetto.conditioning.track import EmotionTrack
-from affetto.runtime.errors import InvalidInputError
+from affetto.runtime.errors import AffettoError, InvalidInputError
 from affetto.runtime.files import atomic_path
 
 EMBEDDED, NONE = "embedded", "none"
@@ -136,9 +136,10 @@ class Calibration:
                 for modality, by_name in document["curves"].items()
             }
             critics = {str(name): str(told) for name, told in document["critics"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InvalidInputError):
-                raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, AffettoError):
+                told = str(error)
+                raise InvalidInputError(told if str(path) in told else f"{path}: {told}") from error
             raise InvalidInputError(
                 f"{path}: is no calibration: write one with `affetto evaluate --sweep`"
             ) from error

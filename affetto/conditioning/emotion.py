@@ -12,7 +12,7 @@ from jaxtyping import Float
 from affetto.conditioning.anchors import ANCHORS_8, anchor_rows, anchor_weights
 from affetto.conditioning.charts import CHARTS, complete_dominance
 from affetto.conditioning.lexicon import EMOJI, LEXICON, Number, Vad, lookup
-from affetto.runtime.errors import UsageError
+from affetto.runtime.errors import UsageError, quoted
 
 __all__ = ["ANCHORS_8", "MAX_INTENSITY", "Emotion", "Mixture"]
 
@@ -296,9 +296,9 @@ def _number(value: Number) -> str:
 def _read_number(word: str, what: str, text: str) -> float:
     if not re.fullmatch(_NUMBER, word.strip()):
         raise UsageError(
-            f"cannot read {what} {word.strip()!r} in emotion {text.strip()!r}: write a number such as 0.7"
+            f"cannot read {what} {quoted(word)} in emotion {quoted(text)}: write a number such as 0.7"
         )
-    return float(word)
+    return float(word.strip())
 
 
 def _split_number(body: str, mark: str, text: str) -> tuple[str, float | None]:
@@ -314,12 +314,12 @@ def _split_vad(body: str, text: str) -> tuple[str, Vad | None]:
     if match is None:
         if re.match(r"\s*vad\b", body, re.IGNORECASE):
             raise UsageError(
-                f"cannot read {text.strip()!r}: write vad(valence,arousal,dominance), each in [-1, 1]"
+                f"cannot read {quoted(text)}: write vad(valence,arousal,dominance), each in [-1, 1]"
             )
         return body, None
     names, rest = body[: match.start()].strip(), body[match.end() :].strip()
     if rest or (names and not names.endswith("&")):
-        raise UsageError(f"cannot read {text.strip()!r}: write names&vad(v,a,d)@intensity")
+        raise UsageError(f"cannot read {quoted(text)}: write names&vad(v,a,d)@intensity")
     valence, arousal = float(match[1]), float(match[2])
     dominance = float(match[3]) if match[3] else _expected_dominance(valence, arousal)
     return names.removesuffix("&").strip(), (valence, arousal, dominance)
@@ -331,11 +331,11 @@ def _parse_mixture(names: str, text: str) -> Mixture:
     for part in parts:
         label, colon, share = part.partition(":")
         if not label.strip():
-            raise UsageError(f"a name is missing in emotion {text.strip()!r}: write happy:0.6+sad:0.4")
-        value = _read_number(share, f"the share of {label.strip()}", text) if colon else 1.0
+            raise UsageError(f"a name is missing in emotion {quoted(text)}: write happy:0.6+sad:0.4")
+        value = _read_number(share, f"the share of {quoted(label)}", text) if colon else 1.0
         if colon and len(parts) == 1 and value != 1:
             raise UsageError(
-                f"one emotion alone has no share: for its intensity write {label.strip()}@{share.strip()}"
+                f"one emotion alone has no share: for its intensity write {quoted(label.strip() + '@' + share.strip())[1:-1]}"
             )
         name = lookup(EMOJI[label.strip()].partition("@")[0] if label.strip() in EMOJI else label).name
         shares[name] = shares.get(name, 0.0) + value

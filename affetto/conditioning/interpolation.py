@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from affetto.conditioning.lexicon import Number
-from affetto.runtime.errors import UsageError
+from affetto.runtime.errors import UsageError, quoted
 
 OPPOSITE_DEGREES = 150.0
 """Beyond this angle a straight turn between two emotions is arbitrary, so slerp takes a waypoint."""
@@ -47,7 +47,7 @@ def parse_ease(text: str) -> Ease:
     if match and match[1] != "exp" and len(numbers) == 4 and all(0 <= x <= 1 for x in numbers[::2]):
         return Ease(kind="bezier", numbers=numbers)
     raise UsageError(
-        f"unknown ease {text.strip()!r}: use {', '.join(_SIMPLE)}, bezier(x1,y1,x2,y2) with x in 0..1, exp(rise,fall)"
+        f"unknown ease {quoted(text)}: use {', '.join(_SIMPLE)}, bezier(x1,y1,x2,y2) with x in 0..1, exp(rise,fall)"
     )
 
 

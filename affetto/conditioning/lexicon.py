@@ -9,7 +9,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from affetto.runtime.errors import UsageError
+from affetto.runtime.errors import UsageError, quoted
 
 Vad = tuple[float, float, float]
 Number = float | int
@@ -88,4 +88,4 @@ def lookup(label: str) -> Term:
     candidates = [*LEXICON, *(alias for alias in ALIASES if len(alias) > 3)]
     near = difflib.get_close_matches(label.strip().lower(), candidates, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else "`affetto emotion parse --list` shows all names"
-    raise UsageError(f"unknown emotion {label.strip()!r}: {hint}")
+    raise UsageError(f"unknown emotion {quoted(label)}: {hint}")

@@ -1,6 +1,8 @@
 """Reading FLAME's published pickles without running anything that is in them."""
 
+import math
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from affetto.runtime.errors import InvalidInputError
+from affetto.weights.unpickle import DAMAGE, Array, ArrayType
 
 CHUMPY = ("chumpy",)
 SPARSE = ("scipy.sparse",)
@@ -38,11 +41,6 @@ class _Rows(_Husk):
     """A sparse matrix by rows."""
 
 
-def _empty_array(*_: Any) -> np.ndarray:
-    """An array that its state will fill; the shape asked for here is not trusted."""
-    return np.ndarray((0,), np.int8)
-
-
 def _rebuild(cls: type, *_: Any) -> Any:
     """An instance of one of the classes we allow, without its constructor (what protocol 0 and 1 ask for)."""
     if not issubclass(cls, _Husk):
@@ -56,10 +54,10 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 _ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): Array,
+    ("numpy", "dtype"): ArrayType,
+    ("numpy.core.multiarray", "_reconstruct"): Array,
+    ("numpy._core.multiarray", "_reconstruct"): Array,
     ("_codecs", "encode"): _encode,
     ("copyreg", "_reconstructor"): _rebuild,
     ("builtins", "object"): object,
@@ -95,10 +93,7 @@ def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
             f"{path}: refused, the pickle wants to load {refused}, which no FLAME model needs: "
             "download the file again from its publisher"
         ) from None
-    except (
-        pickle.UnpicklingError, EOFError, AttributeError, ValueError, TypeError,
-        IndexError, KeyError, OverflowError, MemoryError, OSError, RecursionError,
-    ) as error:  # fmt: skip
+    except DAMAGE as error:
         raise InvalidInputError(
             f"{path}: not a readable pickle, or damaged: download the file again"
         ) from error
@@ -112,11 +107,29 @@ def _dense(path: Path, name: str, value: Any) -> np.ndarray | None:
     """The numbers in one entry, or None when it holds no numeric array."""
     if isinstance(value, _Chumpy):
         state = value.state if isinstance(value.state, dict) else {}
-        inner = [item for item in state.values() if isinstance(item, np.ndarray)]
+        inner = [item for item in state.values() if isinstance(item, Array)]
         value = state.get("x", inner[0] if len(inner) == 1 else None)
     if isinstance(value, _Rows | _Columns):
         return _unpacked(path, name, value)
-    return value if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" else None
+    return _numbers(value)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """The array that a pickle describes, made from its bytes by ourselves; None for anything but whole numbers and floats."""
+    state = value.state if isinstance(value, Array) and isinstance(value.state, tuple) else ()
+    if len(state) != 5 or not isinstance(state[2], ArrayType):
+        return None
+    _, shape, kind, by_columns, raw = state
+    raw = raw.encode("latin1", errors="replace") if isinstance(raw, str) else raw
+    if not re.fullmatch(r"[fiu][1248]", kind.code) or kind.code == "f1" or not isinstance(raw, bytes):
+        return None
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        return None
+    dtype = np.dtype((">" if kind.order == ">" else "<") + kind.code)
+    if math.prod(shape) * dtype.itemsize != len(raw):
+        return None
+    array = np.frombuffer(raw, dtype).reshape(shape, order="F" if by_columns is True else "C")
+    return array.astype(dtype.newbyteorder("="))
 
 
 def _unpacked(path: Path, name: str, husk: _Rows | _Columns) -> np.ndarray:
@@ -124,12 +137,15 @@ def _unpacked(path: Path, name: str, husk: _Rows | _Columns) -> np.ndarray:
     state = husk.state if isinstance(husk.state, dict) else {}
     shape = state.get("_shape", state.get("shape"))
     data, indices, ends = (state.get(key) for key in ("data", "indices", "indptr"))
-    arrays = [array for array in (data, indices, ends) if isinstance(array, np.ndarray) and array.ndim == 1]
+    read = (_numbers(each) for each in (data, indices, ends))
+    arrays = [array for array in read if array is not None and array.ndim == 1]
     damaged = InvalidInputError(f"{path}: the sparse matrix {name} is damaged: download the file again")
     if len(arrays) != 3 or not isinstance(shape, tuple) or len(shape) != 2:
         raise damaged
+    if not all(type(count) is int and count >= 0 for count in shape):
+        raise damaged
     values, inner, ends = arrays
-    rows, columns = (int(count) for count in shape)
+    rows, columns = shape
     outer, across = (columns, rows) if isinstance(husk, _Columns) else (rows, columns)
     counts = np.diff(ends)
     if (

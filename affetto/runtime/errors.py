@@ -58,6 +58,12 @@ class CancelledError(AffettoError):
     exit_code = 130
 
 
+def quoted(text: str, most: int = 60) -> str:
+    """A user's own words as an error shows them: in quotes, in one line, the beginning of long ones."""
+    text = text.strip()
+    return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
 def error_of(exit_code: int, message: str) -> AffettoError:
     """The error of an exit code, as another process told it."""
     kinds = {kind.exit_code: kind for kind in AffettoError.__subclasses__()}

@@ -105,7 +105,7 @@ def _validated(
                 error.errors(include_url=False)
             ):  # what is taken out of a list moves what follows
                 at = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
-                name = ".".join(str(part) for part in at) or "scene"
+                name = " ".join(".".join(str(part) for part in at).split())[:120] or "scene"
                 told = Problem(_line(lines, (*prefix, *at)), f"{name}: {_told(entry)}")
                 lacking = entry["type"] == "missing" or (
                     not whole and entry["type"] == "value_error" and not at

@@ -36,7 +36,7 @@ INERT = ("omegaconf", "munch", "pytorch_lightning", "lightning", "lightning_fabr
 """Names that checkpoints carry beside their tensors (settings, optimisers): an empty shell stands in for each."""
 MAX_PICKLE = 1 << 28
 DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError,
-          MemoryError, OverflowError, struct.error, zipfile.BadZipFile, ImportError, NotImplementedError)  # fmt: skip
+          MemoryError, OverflowError, struct.error, zipfile.BadZipFile, ImportError, NotImplementedError, OSError)  # fmt: skip
 """What reading a damaged file raises."""
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _BLOCK = 1 << 22
@@ -447,15 +447,25 @@ def main(arguments: list[str]) -> int:
     source, target = Path(arguments[0]), Path(arguments[1])
     try:
         tensors, sources = read(source)
+    except RefusedError as refused:
+        return _refused(str(refused))
+    except DAMAGE as error:
+        return _refused(f"it is damaged or no checkpoint ({type(error).__name__})")
+    try:
         with target.open("wb") as out:
             write(tensors, sources, source, out)
     except RefusedError as refused:
-        sys.stderr.write(f"{refused}\n")
-        return 3
+        return _refused(str(refused))
+    except OSError as error:
+        return _refused(f"its numbers cannot be copied ({error.strerror})")
     except DAMAGE as error:
-        sys.stderr.write(f"it is damaged or no checkpoint ({type(error).__name__})\n")
-        return 3
+        return _refused(f"it is damaged or no checkpoint ({type(error).__name__})")
     return 0
+
+
+def _refused(reason: str) -> int:
+    sys.stderr.write(f"{reason}\n")
+    return 3
 
 
 if __name__ == "__main__":

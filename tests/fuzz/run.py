@@ -81,10 +81,9 @@ def fuzz(name: str, seconds: int) -> None:
         try:
             survives(target, path, data[1:])
         except BaseException as error:  # noqa: BLE001  whatever it is, it is what is looked for
-            where = [
-                frame for frame in traceback.extract_tb(error.__traceback__) if "affetto" in frame.filename
-            ]
-            sign = f"{type(error).__name__}-{Path(where[-1].filename).stem}-{where[-1].lineno}"
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            told = re.sub(r"\W+", "-", re.sub(r"\S*/\S*|\d+", "", str(error)))[:40]
+            sign = f"{type(error).__name__}-{Path(where.filename).stem}-{where.lineno}-{told}"
             if sign not in seen:
                 seen.add(sign)
                 (found / f"{sign}{suffix}").write_bytes(data[1:])

@@ -3,17 +3,25 @@
 Hypothesis (`test_readers.py`), the replay of kept files, and atheris (`run.py`) share these.
 """
 
+import contextlib
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from affetto.runtime.errors import AffettoError
+from affetto.runtime.limits import allow
 
 from . import seeds
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
+
 CORPUS = Path(__file__).parent / "corpus"
+MEMORY = 3 << 29
 REFUSALS = (2, 3, 4)  # exit codes of what is told to users; 1 would be a mistake of ours
 
 _MADE: dict[Callable[[], seeds.Seeds], list[tuple[str, bytes]]] = {}
@@ -48,14 +56,30 @@ class Target:
         return sorted((CORPUS / name).glob("*.*"))
 
 
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """As much memory as where untrusted files are looked at: what takes more is refused by the reader, or found."""
+    if resource is None:
+        yield
+        return
+    before = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)}
+    allow(memory=MEMORY, seconds=1 << 20)
+    try:
+        yield
+    finally:
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)
+
+
 def survives(target: Target, path: Path, content: bytes) -> bool:
     """Read `content` as the file `path`; whether it was accepted. Fails unless a refusal is one line that names the file."""
     path.write_bytes(content)
     refusal: AffettoError | None = None
-    try:
-        target.read(path)
-    except AffettoError as error:
-        refusal = error
+    with _bounded():
+        try:
+            target.read(path)
+        except AffettoError as error:
+            refusal = error
     if refusal is None:
         return True
     told = str(refusal).strip()

@@ -52,7 +52,7 @@ def read_landmarks(path: str | Path, image_size: tuple[int, int]) -> FaceLandmar
     rows = _json_rows(path, text) if text.lstrip()[:1] in ("[", "{") else _csv_rows(path, text)
     try:
         points = np.array([[float(x), float(y)] for x, y in rows])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"{path}: each point needs two numbers, x and y in pixels") from error
     if points.shape != (68, 2) or not np.isfinite(points).all():
         raise InvalidInputError(f"{path}: holds {len(points)} points: 68 are needed, as pixels x and y")
@@ -66,7 +66,7 @@ def read_landmarks(path: str | Path, image_size: tuple[int, int]) -> FaceLandmar
 def _json_rows(path: Path, text: str) -> Sequence[Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path}: is not JSON ({error}): write a list of 68 [x, y]") from error
     rows = value.get("points") if isinstance(value, dict) else value
     if not isinstance(rows, list):
@@ -75,7 +75,10 @@ def _json_rows(path: Path, text: str) -> Sequence[Any]:
 
 
 def _csv_rows(path: Path, text: str) -> Sequence[Any]:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error as error:
+        raise InvalidInputError(f"{path}: is no table ({error}): write a line x,y for each point") from error
     if rows and not _is_number(rows[0][-1]):
         rows = rows[1:]  # a heading
     return [row[-2:] for row in rows]  # a number of the point may stand before

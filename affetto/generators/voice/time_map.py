@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from affetto.media.files import checked_size
 from affetto.runtime.errors import InvalidInputError
 from affetto.runtime.files import atomic_path
 
+_MAX_BYTES = 64 * 2**20
 _SAME_S = 1e-9  # knots that lie on a straight line within this need not be kept
 
 
@@ -81,13 +83,17 @@ class TimeMap:
     def load(cls, path: str | Path) -> "TimeMap":
         """The map that `save` wrote; raises InvalidInputError for any other file."""
         path = Path(path)
+        checked_size(path, _MAX_BYTES, kind="time map")
         try:
             knots = json.loads(path.read_text(encoding="utf-8"))
             source, output = (np.array(knots[f"{side}_seconds"], np.float64) for side in ("source", "output"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise InvalidInputError(
                 f"{path}: is no time map: use the JSON written beside the sound"
             ) from error
         if source.ndim != 1 or source.shape != output.shape or not np.isfinite([source, output]).all():
             raise InvalidInputError(f"{path}: is no time map: both sides need the same count of numbers")
-        return cls(source=source, output=output)
+        try:
+            return cls(source=source, output=output)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}: {error}") from error

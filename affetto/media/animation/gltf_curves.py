@@ -1,19 +1,16 @@
-"""Face curves out of an animated glTF file: morph-target weights by ARKit name, and the head's rotation."""
+"""Face curves out of an animated glTF file: morph-target weights by ARKit name."""
 
-import json
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from affetto.media.animation.curve_files import MAX_FRAMES
 from affetto.media.animation.curves import ARKIT_52, FaceCurves
-from affetto.media.files import checked_size
+from affetto.media.mesh_readers import GltfReader
 from affetto.runtime.errors import InvalidInputError
 
-MAX_BYTES = 256 * 2**20
-_COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+MAX_RATE = 1000.0
 _LOWER = {name.lower(): index for index, name in enumerate(ARKIT_52)}
 
 
@@ -23,36 +20,49 @@ def read_glb_curves(path: str | Path, *, fps: float | None = None) -> FaceCurves
     Raises `InvalidInputError` for a file without such an animation, with another kind of data, or damaged.
     """
     path = Path(path)
-    checked_size(path, MAX_BYTES, kind="glTF file")
-    document, blob = _chunks(path, path.read_bytes())
+    reader = GltfReader(path)
     try:
-        channels = [(a, c) for a in document.get("animations", []) for c in a["channels"]]
-        found = [(a, c) for a, c in channels if c["target"]["path"] == "weights"]
-        if not found:
-            raise InvalidInputError(f"{path}: holds no animated face: export the morph-target animation too")
-        animation, channel = found[0]
-        node = document["nodes"][channel["target"]["node"]]
-        mesh = document["meshes"][node["mesh"]]
-        names = [str(name) for name in mesh.get("extras", {}).get("targetNames", [])]
-        sampler = animation["samplers"][channel["sampler"]]
-        times = _accessor(document, blob, sampler["input"])[:, 0]
-        values = _accessor(document, blob, sampler["output"]).reshape(len(times), -1)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        times, values, names = _animation(reader)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise InvalidInputError(f"{path}: its animation is damaged ({error}): export it again") from error
+        raise reader.damaged(f"its animation is damaged ({type(error).__name__}: {error})") from error
+    if not (np.isfinite(times).all() and np.isfinite(values).all()):
+        raise reader.damaged("its animation holds values that are not numbers")
     if len(times) < 2 or np.any(np.diff(times) <= 0) or len(names) != values.shape[1]:
         raise InvalidInputError(f"{path}: its animation has no rising times or no names: export targetNames")
-    return _curves(times, values, names, fps)
+    rate = float(fps or np.round(1.0 / np.median(np.diff(times.astype(np.float64))), 3))
+    if not 1.0 <= rate <= MAX_RATE or float(times[-1] - times[0]) * rate >= MAX_FRAMES:
+        raise reader.damaged(f"its animation has {rate:g} keys a second over {times[-1] - times[0]:g} s")
+    return _curves(times, values, names, rate)
+
+
+def _animation(
+    reader: GltfReader,
+) -> tuple[Float32[np.ndarray, "key"], Float32[np.ndarray, "key target"], list[str]]:
+    """Times in seconds, weights and their names of the first animation of weights."""
+    document = reader.document
+    channels = [(a, c) for a in document.get("animations", []) for c in a["channels"]]
+    found = [(a, c) for a, c in channels if c["target"]["path"] == "weights"]
+    if not found:
+        raise InvalidInputError(
+            f"{reader.path}: holds no animated face: export the morph-target animation too"
+        )
+    animation, channel = found[0]
+    mesh = document["meshes"][document["nodes"][channel["target"]["node"]]["mesh"]]
+    names = [str(name) for name in mesh.get("extras", {}).get("targetNames", [])]
+    sampler = animation["samplers"][channel["sampler"]]
+    times = reader.accessor(sampler["input"])[:, 0].astype(np.float32)
+    values = reader.accessor(sampler["output"]).astype(np.float32).reshape(len(times), -1)
+    return times, values, names
 
 
 def _curves(
     times: Float32[np.ndarray, "key"],
     values: Float32[np.ndarray, "key target"],
     names: list[str],
-    fps: float | None,
+    rate: float,
 ) -> FaceCurves:
-    rate = float(fps or np.round(1.0 / np.median(np.diff(times)), 3))
     frames = max(round(float(times[-1] - times[0]) * rate) + 1, 1)
     grid = times[0] + np.arange(frames) / rate
     curves = FaceCurves.neutral(frames, rate)
@@ -62,43 +72,3 @@ def _curves(
         if index is not None:
             weights[:, index] = np.interp(grid, times, values[:, column])
     return FaceCurves(fps=rate, weights=weights, head=curves.head, eyes=curves.eyes)
-
-
-def _chunks(path: Path, data: bytes) -> tuple[dict[str, Any], bytes]:
-    if data[:4] != b"glTF" or len(data) < 20:
-        raise InvalidInputError(f"{path}: is no .glb file: export binary glTF")
-    at, document, blob = 12, None, b""
-    while at + 8 <= len(data):
-        length, kind = struct.unpack("<I4s", data[at : at + 8])
-        body = data[at + 8 : at + 8 + length]
-        if len(body) < length:
-            raise InvalidInputError(f"{path}: is cut off: copy or export it again")
-        if kind == b"JSON":
-            try:
-                document = json.loads(body)
-            except (ValueError, RecursionError) as error:
-                raise InvalidInputError(f"{path}: its JSON is damaged: export it again") from error
-        elif kind == b"BIN\0":
-            blob = body
-        at += 8 + length
-    if not isinstance(document, dict):
-        raise InvalidInputError(f"{path}: holds no glTF document: export it again")
-    return document, blob
-
-
-def _accessor(document: dict[str, Any], blob: bytes, number: int) -> Float32[np.ndarray, "key column"]:
-    accessor = document["accessors"][number]
-    if accessor["componentType"] != 5126 or "sparse" in accessor:
-        raise InvalidInputError("only plain float32 animations are read")
-    columns = _COLUMNS[accessor["type"]]
-    view = document["bufferViews"][accessor["bufferView"]]
-    if view.get("byteStride") not in (None, 4 * columns):
-        raise InvalidInputError("only tightly packed animations are read")
-    start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
-    count = int(accessor["count"]) * columns
-    if start < 0 or count <= 0 or start + 4 * count > len(blob):
-        raise ValueError("an accessor lies outside the file")
-    values = np.frombuffer(blob, "<f4", count, start).reshape(-1, columns)
-    if not np.isfinite(values).all():
-        raise ValueError("values are not finite")
-    return values.astype(np.float32)
