@@ -75,9 +75,10 @@ class Emotion2vecConfig:
     @classmethod
     def of(cls, sizes: Mapping[str, Any]) -> "Emotion2vecConfig":
         """The sizes that JSON told, whose rows are lists."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
+        }
+        return cls(**values)
 
     @property
     def fewest_samples(self) -> int:

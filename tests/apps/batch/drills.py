@@ -270,7 +270,7 @@ def run_out_of_memory(folder: Path, *, jobs: int) -> Verdict:
 
 
 def jump_the_clock(folder: Path, *, jobs: int) -> Verdict:
-    """The clock of the run and of its workers jumps by up to a day, to and fro; some workers die, so that there are pauses."""
+    """The clock of the run and of its workers jumps by up to a day, back and forth; some workers die, so that there are pauses."""
     fill(folder, jobs, lambda n: "dies once" if n % 20 == 7 else "ok")
     began = time.monotonic()
     with _running(folder, "--clock") as process:
