@@ -8,7 +8,7 @@ from affetto.apps.studio.project import Key, Project, ProjectFolder, Trim
 from affetto.apps.studio.restoring import restored_project
 from affetto.media.audio import Audio, save_audio
 from affetto.media.notes import write_note
-from affetto.provenance.recipes import note_recipe, recorded
+from affetto.provenance.recipes import note_recipe, recipe_of, recorded
 from affetto.scene.loading import load_scene
 from affetto.scene.recipe import travelling_recipe
 
@@ -26,7 +26,7 @@ def test_the_settings_of_a_render_come_back_from_one_of_its_files_alone(tmp_path
     loaded = load_scene(folder.write_scene(project, folder.new_render(), preview=False))
     lost = save_audio(tmp_path / "lost.wav", TONE)
     with recorded(travelling_recipe(loaded.scene, loaded, {})):
-        note_recipe(lost, "scene", {})
+        note_recipe(lost, recipe_of("scene", {}))
     assert str(tmp_path) not in lost.read_bytes().decode("latin-1")
     restored = restored_project(lost)
     assert restored is not None
