@@ -77,7 +77,7 @@ class _Reader(pickle.Unpickler):
             return _Chumpy
         if module.startswith(SPARSE) and name in SPARSE_CLASSES:
             return _Columns if name.startswith("csc") else _Rows
-        raise _RefusedError(f"{module}.{name}")
+        raise _RefusedError(repr(f"{module}.{name}")[1:-1][:120])
 
 
 def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:

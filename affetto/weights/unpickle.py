@@ -170,7 +170,7 @@ class Reader(pickle.Unpickler):
             return ALLOWED[full]
         if any(full == each or full.startswith(f"{each}.") for each in INERT):
             return Shell
-        raise RefusedError(f"it wants to load {full}, which no weights need")
+        raise RefusedError(f"it wants to load {repr(full)[1:-1][:120]}, which no weights need")
 
     def persistent_load(self, pid: Any) -> Any:
         """The storages of torch's layouts."""
