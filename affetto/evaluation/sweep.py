@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,6 +47,7 @@ GENERATORS = ("voice", "face", "music", "portrait")
 JUDGES = ("reporting", "choosing")
 """Who says what was got: the critics of `evaluate`, or those of `--best-of` (speech encoder, poses of the rules, formula)."""
 
+_FILM_S = 3.0
 _TAKES, _PIECES, _PIECE_S = 1, 8, 10.0  # for each of two speakers; of music; seconds of one
 _OTHER_SEEDS = 10_000
 _SURE = 1.96  # standard errors of a 95 % interval
@@ -122,7 +124,7 @@ def sweep(
     speakers whom no model has heard, those that choose hear others and other seeds, so that a calibration is held out;
     `strengths` are `STRENGTHS` for the first unless told, and `CALIBRATION_STRENGTHS` for the second.
     With `calibration` the strengths are translated first, which shows how linear they become. A portrait's motion is judged
-    as curves; with the picture `portrait` it is drawn, and the faces in the frames are found, fitted and judged.
+    as curves; with the picture `portrait` it is drawn, read back off the pixels and judged.
     """
     unknown = [name for name in generators if name not in GENERATORS]
     if unknown:
@@ -315,18 +317,21 @@ def _portrait_curves(stage: _Stage) -> Iterator[Maker]:
 
 
 def _portrait_pictures(stage: _Stage) -> Iterator[Maker]:
-    from affetto.evaluation.video_faces import see_frames
-    from affetto.generators.portrait.pipeline import TalkingHead, TalkOptions
+    """The drawn portrait, its performance read back off the pixels by one who has seen the photograph at rest."""
+    from affetto.evaluation.portrait_film import Film
+    from affetto.generators.portrait.detect import FaceFinder
+    from affetto.generators.portrait.motion import MotionGenerator
+    from affetto.head.model import HeadModel
+    from affetto.media.image import load_image
 
     assert stage.portrait is not None
-    talking = TalkingHead.from_pretrained("embedded", device=resolve_device(stage.device))
-    picture = talking.portrait(stage.portrait)
-    speech = demo_speech().sliced(0.0, 4.0)
+    finder = FaceFinder.from_pretrained(device=resolve_device(stage.device), dtype=torch.float32)
+    film = Film.of(load_image(stage.portrait), str(stage.portrait), finder, HeadModel.load())
+    motion = MotionGenerator.from_pretrained("embedded", device=stage.device)
+    speech = demo_speech().sliced(0.0, _FILM_S)
 
     def make(emotion: Emotion, seed: int) -> Measured:
-        video = talking(picture, speech, emotion, options=TalkOptions(size=256, frame="1:1", seed=seed))
-        seen = see_frames((i / video.curves.fps, frame) for i, frame in enumerate(video.frames()))
-        return stage.face(seen.curves)
+        return stage.face(film.read_back(motion(speech, emotion, seed=seed)))
 
     yield make
 
@@ -392,7 +397,8 @@ def draw(path: Path, curves: Sequence[Curve]) -> Path:
         _panel(axes, [curve for curve in curves if curve.generator == generator], first=number == 0)
     figure.subplots_adjust(left=0.06, right=0.985, top=0.87, bottom=0.25, wspace=0.22)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
+    columns = min(len(labels), 4 * len(generators))
+    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None}, facecolor="white")
     return path

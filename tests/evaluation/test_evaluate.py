@@ -1,6 +1,8 @@
 import json
 from importlib import resources
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,14 @@ def test_the_motion_of_a_portrait_is_swept_without_a_picture():
     assert curve.critic == "face-critic"
     assert curve.got[1] > 0.5
     assert curve.verdict == "yes"
+
+
+@pytest.mark.slow
+def test_a_drawn_portrait_is_read_back_off_its_pixels(monkeypatch):
+    monkeypatch.setattr("affetto.evaluation.sweep._FILM_S", 0.9)
+    picture = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    (curve,) = sweep(["portrait"], emotions=("happy",), strengths=(0.0, 1.0), device="cpu", portrait=picture)
+    assert curve.got[1] > 0.3  # three nats of evidence
 
 
 def test_the_judges_that_choose_and_that_report_are_not_the_same():
