@@ -228,3 +228,12 @@ def test_a_dense_track_survives_as_csv(tmp_path):
     save_track(tmp_path / "x.csv", dense)
     times = np.linspace(0, 4, 33)
     assert load_track(tmp_path / "x.csv").sample(times).vad == pytest.approx(dense.sample(times).vad)
+
+
+@pytest.mark.parametrize("declared", ["UTF-16", "latin-1", "no-such-thing"])
+def test_emotionml_that_is_utf8_is_read_whatever_encoding_it_declares(tmp_path, declared):
+    save_track(tmp_path / "x.xml", EmotionTrack.parse("0:neutral; 1:happy"))
+    text = (tmp_path / "x.xml").read_text()
+    assert 'encoding="UTF-8"' in text.replace("utf-8", "UTF-8")
+    (tmp_path / "x.xml").write_text(text.replace("UTF-8", declared).replace("utf-8", declared))
+    assert len(load_track(tmp_path / "x.xml").keyframes) == 2

@@ -132,7 +132,8 @@ def write(track: EmotionTrack) -> str:
 
 def _parse(path: Path, text: str) -> tuple[Element, list[_Numbered]]:
     builder = _LineBuilder()
-    parser = DefusedXMLParser(target=builder, forbid_dtd=True)
+    # Whatever encoding the file declares, it was read as UTF-8.
+    parser = DefusedXMLParser(target=builder, encoding="utf-8", forbid_dtd=True)
     builder.parser = parser
     try:
         parser.feed(BytesIO(text.encode()).getvalue())
