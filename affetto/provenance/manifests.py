@@ -146,11 +146,13 @@ def read_manifest(path: Path, *, sidecar: Path | None = None) -> ManifestFound:
             ) as reader:
                 document = json.loads(reader.json())
                 state = str(reader.get_validation_state() or "Invalid").lower()
+            return _described(document, state, "sidecar" if beside else "embedded")
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            return ManifestFound(state="invalid", problems=(f"the manifest is damaged: {error}",))
         except c2pa.C2paError as error:
             if "ManifestNotFound" in type(error).__name__ or "ManifestNotFound" in str(error):
                 return ManifestFound(state="none")
             return ManifestFound(state="invalid", problems=(str(error).splitlines()[0],))
-    return _described(document, state, "sidecar" if beside else "embedded")
 
 
 def _described(

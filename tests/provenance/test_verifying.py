@@ -146,3 +146,20 @@ def test_sources_are_named_whatever_they_are_and_those_that_are_gone_are_not(tmp
     with marking(sign="always"), sealed(path, origin) as temporary:
         temporary.write_text("x\n")
     assert sorted(read_manifest(path).ingredients) == ["a.wav", "b.csv", "c.jpg"]
+
+
+@signing
+def test_any_changed_byte_of_a_manifest_is_noticed_or_leaves_it_as_it_was(tmp_path):
+    path = tmp_path / "a.csv"
+    with marking(sign="always"), sealed(path, SCENE) as temporary:
+        temporary.write_text("x\n")
+    beside = sidecar_path(path)
+    whole, chance = beside.read_bytes(), np.random.default_rng(0)
+    states = []
+    for at in chance.integers(0, len(whole), 120):
+        broken = bytearray(whole)
+        broken[at] ^= 1 << int(chance.integers(0, 8))
+        beside.write_bytes(broken)
+        states.append(read_manifest(path).state)
+    assert set(states) <= {"invalid", "none", "trusted", "valid"}
+    assert states.count("invalid") > 70  # the rest is empty room that signatures leave

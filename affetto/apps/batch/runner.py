@@ -25,6 +25,9 @@ from affetto.runtime.progress import CancelToken
 STATE_FOLDER = ".affetto"
 STORE_NAME = "jobs.sqlite"
 _TEMPORARY = re.compile(r"\.(.{1,40})-[a-z0-9_]{8}(\.[^.]+)", re.DOTALL)  # the names of `atomic_path`
+_WITHIN = re.compile(
+    r"\.(.{1,40})-[a-z0-9_]{1,8}", re.DOTALL
+)  # such a name, cut to 40 letters: what is written into it
 
 _ELSEWHERE_S = 5.0  # until another machine's job is asked about again
 _FINAL_CODES = (2, 3, 4, 7)  # usage, input, missing weights, policy: trying again changes nothing
@@ -215,17 +218,25 @@ def sweep(folder: Path, rows: Iterable[JobRow]) -> int:
         target = folder / row.output
         files = wanted.setdefault(target.parent, set())
         for path in (target, recipe_path(target)):
-            files.update((each.stem[:40], each.suffix) for each in (path, sidecar_path(path)))
+            for each in (path, sidecar_path(path)):
+                files.update((stem[:40], each.suffix) for stem in (each.stem, f".{each.stem[:40]}-"))
         if row.job.spec.kind == "render":
             whole.add(target.parent)
     swept = 0
     for place, files in wanted.items():
         for left in place.glob(".*-????????.*") if place.is_dir() else ():
             match = _TEMPORARY.fullmatch(left.name)
-            if match and (place in whole or match.groups() in files):
+            if match and (place in whole or not files.isdisjoint(_meant(*match.groups()))):
                 left.unlink(missing_ok=True)
                 swept += 1
     return swept
+
+
+def _meant(stem: str, suffix: str) -> Iterator[tuple[str, str]]:
+    """For which files a temporary one can be: for one, or for another temporary one."""
+    yield stem, suffix
+    if within := _WITHIN.fullmatch(stem):
+        yield within[1], suffix
 
 
 def _stands(path: Path, row: JobRow, *, verify: bool) -> bool:

@@ -63,8 +63,12 @@ def test_what_stands_is_not_made_again_and_what_changed_is(store, tmp_path):
     times = {n: (tmp_path / f"{n}.mid").stat().st_mtime_ns for n in range(3)}
     (tmp_path / "1.mid").write_text("tampered")
     (tmp_path / ".2-left_123.mid").write_text("half a file")
+    (tmp_path / "..2-left_123-into_456.mid").write_text("half a file that was to go into another")
+    (tmp_path / ".2.mid-left_123.c2pa").write_text("half a manifest")
+    (tmp_path / ".other-left_123.mid").write_text("somebody else's")
     assert store.add(jobs) == {"new": 0, "changed": 0, "known": 3}
-    assert prepare(store, tmp_path) == {"recovered": 0, "missing": 1, "swept": 1}
+    assert prepare(store, tmp_path) == {"recovered": 0, "missing": 1, "swept": 3}
+    assert (tmp_path / ".other-left_123.mid").exists()
     work(store, tmp_path)
     assert (tmp_path / "0.mid").stat().st_mtime_ns == times[0]
     assert (tmp_path / "1.mid").read_text() != "tampered"
