@@ -418,6 +418,7 @@ if __name__ == "__main__":
     parser.add_argument("--write", type=Path, help="Put the tables into this document.")
     options = parser.parse_args()
     os.environ["AFFETTO_SIGN"] = "never"  # signatures are random: no two signed files are alike
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores: another count of threads rounds otherwise
     known = tables(options.data, quick=options.quick)
     if options.part not in (None, *known):
         parser.error(f"--part {options.part}: use {', '.join(known)}; marks and verify need DATA")
