@@ -4,13 +4,15 @@ It proves that two files come from the same installation and that neither was ch
 that others trust, set `AFFETTO_C2PA_CERT` and `AFFETTO_C2PA_KEY` to a certificate chain and key from a known authority.
 """
 
+import contextlib
 import datetime
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from affetto.runtime.errors import InvalidInputError, MissingResourceError
-from affetto.runtime.files import atomic_path
+from affetto.runtime.errors import InvalidInputError, MissingResourceError, UsageError
 
 _YEARS = 5
 
@@ -122,14 +124,28 @@ def _make(folder: Path) -> None:
     )
     pem = serialization.Encoding.PEM
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = {
         "authority.pem": authority.public_bytes(pem),
         "key.pem": secret,
-        "chain.pem": leaf.public_bytes(pem)
-        + authority.public_bytes(pem),  # last: its presence says that all is there
+        "chain.pem": leaf.public_bytes(pem) + authority.public_bytes(pem),
     }
-    for file, content in files.items():
-        with atomic_path(folder / file) as temporary:
-            temporary.write_bytes(content)
-        (folder / file).chmod(0o600)
+    # Whole or not at all: several processes may be at their first signature.
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = Path(tempfile.mkdtemp(dir=folder.parent))  # for this user alone
+        for file, content in files.items():
+            (made / file).write_bytes(content)
+            (made / file).chmod(0o600)
+        with contextlib.suppress(OSError):  # there is none, or it holds something
+            folder.rmdir()
+        try:
+            made.rename(folder)
+        except OSError:
+            shutil.rmtree(made)
+            if not (folder / "chain.pem").is_file():
+                raise
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: no signing identity can be made there ({error.strerror}): set AFFETTO_HOME to a folder of yours,"
+            " or AFFETTO_SIGN=never"
+        ) from error

@@ -11,7 +11,6 @@ from jaxtyping import UInt8
 
 from affetto.media.audio import Audio, save_audio
 from affetto.media.video_writer import VideoWriter
-from affetto.provenance.certificates import has_identity
 from affetto.provenance.manifests import Origin, can_sign, sidecar_path, sign_file
 from affetto.provenance.recipes import note_recipe, recipe_of
 from affetto.provenance.settings import marking_settings
@@ -81,8 +80,8 @@ def seal(path: Path, origin: Origin) -> Path:
 def sealed(path: str | Path, origin: Origin, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield where to write `path`; given its recipe and signed when the block ends, and then moved into its place.
 
-    Signed is with `always`, which raises when that is impossible so that no file appears, and with `auto` once this user
-    has an identity. Formats that hold no manifest get one beside them; one that lies there from before goes.
+    Signed is with `always`, which raises when that is impossible so that no file appears, and with `auto` where the package
+    that signs is installed; the first signature makes this user's identity. Formats that hold no manifest get one beside them; one that lies there from before goes.
     """
     path = Path(path)
     settings = marking_settings()
@@ -93,5 +92,5 @@ def sealed(path: str | Path, origin: Origin, *, overwrite: bool = True) -> Itera
         if settings.recipe:
             note_recipe(temporary, recipe)
         sidecar_path(path).unlink(missing_ok=True)
-        if settings.sign == "always" or (settings.sign == "auto" and can_sign() and has_identity()):
+        if settings.sign == "always" or (settings.sign == "auto" and can_sign()):
             sign_file(temporary, replace(origin, recipe=recipe), shown_as=path)

@@ -16,7 +16,7 @@ SIGNING = ("auto", "always", "never")
 
 @dataclass(frozen=True, kw_only=True)
 class MarkingSettings:
-    """`watermark`: marks in sound and pictures. `sign`: a C2PA manifest: once this user has an identity, always, or never.
+    """`watermark`: marks in sound and pictures. `sign`: a C2PA manifest: where the package for it is installed, always, or never.
 
     Signatures differ each time, so that the same seed gives the same bytes only where nothing is signed.
     """

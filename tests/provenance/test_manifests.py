@@ -6,12 +6,13 @@ import pytest
 
 from affetto.media.audio import save_audio
 from affetto.media.video_writer import VideoWriter
-from affetto.provenance.certificates import signing_identity
+from affetto.provenance import certificates
+from affetto.provenance.certificates import has_identity, signing_identity
 from affetto.provenance.manifests import Origin, can_sign, read_manifest, sign_file
 from affetto.provenance.sealing import marked_audio, marked_frame, sealed
 from affetto.provenance.settings import marking
 from affetto.provenance.verifying import verify_file
-from affetto.runtime.errors import MissingResourceError
+from affetto.runtime.errors import MissingResourceError, UsageError
 
 from .conftest import picture, voice
 
@@ -107,3 +108,28 @@ def test_signing_always_without_the_package_fails_with_the_way_to_get_it(tmp_pat
     ):
         save_audio(temporary, voice(1.0))
     assert not (tmp_path / "a.wav").exists()
+
+
+@signing
+def test_the_first_signature_makes_the_identity_once_and_several_processes_share_it(tmp_path, home):
+    assert not has_identity()
+    with marking(sign="auto"), sealed(tmp_path / "a.csv", ORIGIN) as temporary:
+        temporary.write_text("x\n")
+    assert has_identity()
+    assert read_manifest(tmp_path / "a.csv").state == "trusted"
+    before = signing_identity()
+    certificates._make(certificates.config_folder())  # another process, a moment later
+    assert signing_identity() == before
+    assert [path.name for path in home.iterdir()] == ["identity"]
+
+
+@signing
+def test_where_no_identity_can_be_made_nothing_is_written_and_one_line_says_so(tmp_path, home):
+    home.write_text("a file where the folder should be")
+    with (
+        pytest.raises(UsageError, match="AFFETTO_SIGN=never"),
+        marking(sign="auto"),
+        sealed(tmp_path / "a.csv", ORIGIN) as temporary,
+    ):
+        temporary.write_text("x\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]

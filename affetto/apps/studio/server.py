@@ -143,7 +143,7 @@ def _desk(home: Path, **options: Any) -> Any:
     from affetto.provenance.manifests import can_sign
 
     if can_sign():
-        signing_identity()  # made at the first run: from now on what is rendered is signed
+        signing_identity()  # made now, so that no render waits for it
 
     return JobDesk(home, **options)
 
