@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from affetto.generators.portrait.landmarks import FaceLandmarks
+from affetto.media.cells import is_number
 from affetto.runtime.errors import InvalidInputError, MissingResourceError
 
 _MAX_BYTES = 1 << 20
@@ -79,17 +80,9 @@ def _csv_rows(path: Path, text: str) -> Sequence[Any]:
         rows = [row for row in csv.reader(io.StringIO(text)) if row]
     except csv.Error as error:
         raise InvalidInputError(f"{path}: is no table ({error}): write a line x,y for each point") from error
-    if rows and not _is_number(rows[0][-1]):
+    if rows and not is_number(rows[0][-1]):
         rows = rows[1:]  # a heading
     return [row[-2:] for row in rows]  # a number of the point may stand before
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def face_alignment_finder(
