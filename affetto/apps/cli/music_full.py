@@ -7,6 +7,8 @@ from affetto.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from affetto.apps.cli.music import Work
+    from affetto.generators.music.full.muser_composer import MuserPiece
+    from affetto.runtime.memory import Layout
 
 SUFFIXES = (".mid", ".midi", ".wav")
 
@@ -28,13 +30,19 @@ def compose_full(work: "Work", *, quiet: bool) -> dict[str, Any]:
         look_at_midi(work.options["like"])
     from affetto.generators.music.full.muser_composer import MusERComposer
 
-    composer = MusERComposer.from_pretrained(device=work.device, dtype=work.dtype)
     options = {name: value for name, value in work.options.items() if name != "faders" or value}
-    with common.progress(quiet=quiet) as callback:
-        piece = composer(track, callback_on_step_end=callback, **options)
-    with common.recorded("music", emotion=str(track), tier="full", **work.options):
-        for path in work.outputs:
-            piece.save(path, soundfont=work.soundfont)
+
+    def made(layout: "Layout") -> "MuserPiece":
+        device = layout.device or work.device
+        composer = MusERComposer.from_pretrained(device=device, dtype=work.dtype)
+        with common.progress(quiet=quiet) as callback:
+            piece = composer(track, callback_on_step_end=callback, **options)
+        with common.recorded("music", emotion=str(track), tier="full", **work.options):
+            for path in work.outputs:
+                piece.save(path, soundfont=work.soundfont)
+        return piece
+
+    piece, memory = common.spared("music", made, device=work.device, quiet=quiet)
     return {
         "emotion": str(track),
         "outputs": [str(path) for path in work.outputs],
@@ -43,4 +51,5 @@ def compose_full(work: "Work", *, quiet: bool) -> dict[str, Any]:
         "notes": len(piece.score.notes),
         "sections": [{"start": round(start, 3), "quadrant": quadrant} for start, quadrant in piece.sections],
         "seed": work.options["seed"],
+        **memory,
     }
